@@ -4,7 +4,22 @@
 //! The contract in prose, with byte tables, is `docs/wire.md`.
 
 pub mod account;
+mod avro;
+pub mod column;
+pub mod control;
+pub mod dead_letter;
+pub mod decode;
+pub mod event;
+pub mod framing;
 pub mod header;
 pub mod lsn;
+pub mod name;
 pub mod partition;
+pub mod plan;
 pub mod position;
+pub mod postgres_time;
+pub mod progress;
+mod record;
+pub mod schema;
+pub mod table;
+pub mod types;

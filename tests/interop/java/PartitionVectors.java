@@ -4,7 +4,6 @@ import java.util.List;
 import java.util.UUID;
 import org.apache.kafka.clients.producer.internals.BuiltInPartitioner;
 import org.apache.kafka.common.serialization.StringSerializer;
-import org.apache.kafka.common.utils.AppInfoParser;
 import org.apache.kafka.common.utils.Utils;
 
 /**
@@ -17,7 +16,6 @@ public final class PartitionVectors {
     private static final int[] PARTITION_COUNTS = {1, 3, 12, 100};
 
     public static void main(String[] arguments) {
-        System.err.println("kafka-clients " + AppInfoParser.getVersion());
         StringBuilder json = new StringBuilder("[\n");
         String separator = "";
         try (StringSerializer serializer = new StringSerializer()) {

@@ -1,0 +1,185 @@
+//! Why the bridge stops, and what the operator can do about it.
+//!
+//! Every fault here halts: trying again would meet the same bytes. Errors of sockets and brokers, which do pass, belong
+//! to the shell. No fault carries a row value.
+
+use penstock_wire::account::AccountError;
+use penstock_wire::lsn::{CommitLsn, EndLsn};
+use penstock_wire::plan::{PlanError, ValueError};
+use penstock_wire::position::Position;
+
+use crate::pgoutput::DecodeError;
+
+/// What stops the bridge.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Bytes that are no message.
+    #[error("malformed replication message after {after}: {source}")]
+    Decode {
+        /// Everything before it was read.
+        after: EndLsn,
+        /// What is wrong with them.
+        source: DecodeError,
+    },
+    /// A message where the protocol allows none.
+    #[error("out of sequence after {after}: {what}")]
+    Sequence {
+        /// Everything before it was read.
+        after: EndLsn,
+        /// What came where.
+        what: &'static str,
+    },
+    /// A change of a table whose shape was never sent.
+    #[error("change of relation {relation} at {position}, whose shape the server never sent")]
+    UnknownRelation {
+        /// Its OID.
+        relation: u32,
+        /// Where.
+        position: Position,
+    },
+    /// A table that cannot be captured as it is now.
+    #[error("table {schema}.{table} cannot be captured: {source}")]
+    Table {
+        /// Its schema.
+        schema: String,
+        /// Its name.
+        table: String,
+        /// Why.
+        source: TableFault,
+    },
+    /// A row that cannot be delivered.
+    #[error("row of {schema}.{table} at {position} cannot be delivered: {source}")]
+    Row {
+        /// Its schema.
+        schema: String,
+        /// Its table.
+        table: String,
+        /// Where.
+        position: Position,
+        /// Why.
+        source: RowFault,
+    },
+    /// The server's history is not the one that was delivered.
+    #[error("the server's history is not the one that was delivered: {what} at {commit_lsn}; it was restored to an older state or replaced")]
+    History {
+        /// The transaction that shows it.
+        commit_lsn: CommitLsn,
+        /// What was found.
+        what: String,
+    },
+}
+
+/// Why a table cannot be captured.
+#[derive(Debug, thiserror::Error)]
+pub enum TableFault {
+    /// No column of the configured name.
+    #[error("it has no account column {0:?}")]
+    NoAccountColumn(String),
+    /// No primary key and none pinned.
+    #[error("it has no primary key")]
+    NoKey,
+    /// A key column is gone or excluded.
+    #[error("key column {0:?}, pinned when the table was first captured, is not among its columns")]
+    KeyColumnMissing(String),
+    /// The key would be written differently.
+    #[error("its key schema would change from registry id {pinned} to {found}; a table's key bytes never change")]
+    KeySchema {
+        /// The pinned id.
+        pinned: u32,
+        /// What the registry answers now.
+        found: u32,
+    },
+    /// Old rows do not tell where they belong.
+    #[error("its replica identity does not hold {0:?}, so a delete or a move would not say which row or account it concerns")]
+    IdentityLacks(String),
+    /// A value could arrive as "unchanged" and be lost to compaction.
+    #[error("column {0:?} can be stored out of line and its replica identity is not FULL: an update could arrive without its value")]
+    OutOfLine(String),
+    /// No schema or encoder can be made of it.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// Why a row cannot be delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum RowFault {
+    /// A value outside its type's range on the wire.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// The account column's value names no account.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The account column's value was not sent.
+    #[error("the account column was not sent")]
+    AccountUnknown,
+    /// More or fewer columns than the table has.
+    #[error("{found} columns where the table has {expected}")]
+    Columns {
+        /// What the relation says.
+        expected: usize,
+        /// What came.
+        found: usize,
+    },
+    /// Larger than the topic takes.
+    #[error("its record has {bytes} bytes; the topic takes {max}")]
+    TooLarge {
+        /// Key and value together.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+}
+
+impl Fault {
+    /// What the operator can do, in one sentence or two.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Decode { .. } | Self::Sequence { .. } | Self::UnknownRelation { .. } => {
+                "Nothing was lost and nothing is acknowledged past it. Check that the server is Postgres 14 or later and \
+                 that nothing stands between it and Penstock; then report this with the server's version."
+                    .into()
+            }
+            Self::Table { schema, table, source } => source.remedy(schema, table),
+            Self::Row { schema, table, source, .. } => source.remedy(schema, table),
+            Self::History { .. } => {
+                "Do not delete anything. If the server was restored on purpose, the topic holds commits it no longer has: \
+                 start a new topic with `penstock setup` under another name, or restore the right server."
+                    .into()
+            }
+        }
+    }
+}
+
+impl TableFault {
+    fn remedy(&self, schema: &str, table: &str) -> String {
+        match self {
+            Self::NoAccountColumn(_) => {
+                format!("Name the column that holds the account under [tables.\"{schema}.{table}\"] account_column, or take the table out of the publication.")
+            }
+            Self::NoKey => format!("ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication."),
+            Self::KeyColumnMissing(_) | Self::KeySchema { .. } => {
+                format!("Undo the change of {schema}.{table}'s key, or capture the table into a new topic: keys already written cannot change.")
+            }
+            Self::IdentityLacks(_) | Self::OutOfLine(_) => format!(
+                "ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL; changes made since it was taken away are not complete in the WAL: reload the table afterwards."
+            ),
+            Self::Plan(_) => format!("Rename or exclude the column of {schema}.{table} that is named above."),
+        }
+    }
+}
+
+impl RowFault {
+    fn remedy(&self, schema: &str, table: &str) -> String {
+        match self {
+            Self::Value(_) | Self::Account(_) => format!(
+                "All accounts wait behind this row of {schema}.{table}. Exclude the column that is named above from capture, then start again."
+            ),
+            Self::AccountUnknown | Self::Columns { .. } => {
+                format!("Check the replica identity of {schema}.{table} with `penstock check`, then start again.")
+            }
+            Self::TooLarge { .. } => {
+                format!("All accounts wait behind it. Raise max.message.bytes of the topic (and limits.record_bytes_max), or exclude the large column of {schema}.{table}.")
+            }
+        }
+    }
+}

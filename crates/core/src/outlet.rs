@@ -1,0 +1,110 @@
+//! Where decided records become bytes: positions, the chain of previous positions, sizes, admission.
+
+use penstock_wire::header::Header;
+use penstock_wire::lsn::CommitLsn;
+use penstock_wire::partition::PartitionId;
+use penstock_wire::position::{Position, Seq};
+
+use crate::batch::{Batch, Builder, Envelope};
+use crate::fault::RowFault;
+use crate::ledger::{GroupEnd, Ledger};
+
+/// Encodes into the open batch and admits to the ledger, in one step, so that neither can be forgotten.
+#[derive(Debug)]
+pub struct Outlet {
+    builder: Builder,
+    chain: Vec<Position>,
+    source: u16,
+    epoch: u32,
+    record_bytes_max: usize,
+}
+
+/// Where and when a record stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Where it goes.
+    pub partition: PartitionId,
+    /// The transaction's commit record.
+    pub commit_lsn: CommitLsn,
+    /// Its place in the transaction.
+    pub seq: Seq,
+    /// Commit time, Unix microseconds.
+    pub commit_time_us: i64,
+    /// `before` holds identity columns only.
+    pub identity_only: bool,
+    /// The kind, of control records.
+    pub control: Option<&'static str>,
+}
+
+impl Outlet {
+    /// Continues each partition's chain behind `start`.
+    pub fn new(start: &GroupEnd, source: u16, epoch: u32, record_bytes_max: usize) -> Self {
+        let partitions = u32::try_from(start.partitions.len()).expect("a partition count is 32 bits");
+        let chain = start.partitions.iter().map(|end| end.last).collect();
+        Self { builder: Builder::new(partitions), chain, source, epoch, record_bytes_max }
+    }
+
+    /// The position of a place.
+    pub fn position(&self, commit_lsn: CommitLsn, seq: Seq) -> Position {
+        Position { epoch: self.epoch, commit_lsn, seq }
+    }
+
+    /// Bytes not yet shipped.
+    pub fn waiting_bytes(&self) -> usize {
+        self.builder.bytes()
+    }
+
+    /// Appends one record. `key` and `value` append to the buffer; without `value` the record is a tombstone.
+    ///
+    /// On an error nothing was appended and nothing admitted.
+    pub fn put<E: Into<RowFault>>(
+        &mut self,
+        ledger: &mut Ledger,
+        place: Place,
+        key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        value: Option<impl FnOnce(&mut Vec<u8>) -> Result<(), E>>,
+    ) -> Result<(), RowFault> {
+        let buffer = self.builder.buffer();
+        let start = buffer.len();
+        let has_value = value.is_some();
+        let mut key_end = start;
+        let written = key(buffer).and_then(|()| {
+            key_end = buffer.len();
+            value.map_or(Ok(()), |value| value(buffer))
+        });
+        let bytes = buffer.len() - start;
+        let max = self.record_bytes_max;
+        let sized = written.map_err(Into::into).and_then(|()| match bytes <= max {
+            true => Ok(()),
+            false => Err(RowFault::TooLarge { bytes, max }),
+        });
+        if let Err(fault) = sized {
+            buffer.truncate(start);
+            return Err(fault);
+        }
+        let position = self.position(place.commit_lsn, place.seq);
+        let ticket = ledger.admit(place.partition, position, bytes);
+        let previous = std::mem::replace(&mut self.chain[place.partition.index()], position);
+        let header = Header {
+            end_of_transaction: false,
+            identity_only: place.identity_only,
+            source: self.source,
+            position,
+            previous,
+        };
+        let timestamp_ms = place.commit_time_us.div_euclid(1000);
+        let envelope = Envelope { partition: place.partition, header, control: place.control, timestamp_ms };
+        self.builder.finish(&envelope, key_end, has_value, ticket);
+        Ok(())
+    }
+
+    /// Flags the transaction's last record in each partition.
+    pub fn seal(&mut self) {
+        self.builder.seal();
+    }
+
+    /// What may be produced already.
+    pub fn ship(&mut self) -> Option<Batch> {
+        self.builder.ship()
+    }
+}

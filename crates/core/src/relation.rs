@@ -1,0 +1,148 @@
+//! Tables as the stream describes them: which columns make the account and the key, and how rows are encoded.
+//!
+//! A table's shape is true only at its place in the stream. It comes from the Relation message; what that lacks is
+//! immutable for a type's OID or pinned when the table was first captured. The replica identity is judged again at every
+//! Relation message, because an ALTER announces itself nowhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use penstock_wire::lsn::CommitLsn;
+use penstock_wire::plan::Plan;
+use penstock_wire::progress::KeyPin;
+use penstock_wire::table::{ColumnShape, SourceInfo, TableShape};
+use penstock_wire::types::TypeInfo;
+
+use crate::fault::TableFault;
+use crate::pgoutput::{Relation, ReplicaIdentity};
+
+/// What the configuration says about tables.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Account column of tables that name none of their own.
+    pub account_column: String,
+    /// By (schema, table).
+    pub tables: BTreeMap<(String, String), TableRules>,
+}
+
+/// What the configuration says about one table. Columns by name.
+#[derive(Clone, Debug, Default)]
+pub struct TableRules {
+    /// Overrides the general account column.
+    pub account_column: Option<String>,
+    /// Absent from schema, before and after.
+    pub exclude: BTreeSet<String>,
+    /// An update that changes only these is dropped.
+    pub ignore: BTreeSet<String>,
+    /// May arrive as "unchanged" although they can be stored out of line.
+    pub accept_unchanged: BTreeSet<String>,
+}
+
+/// What the catalog adds to a Relation message; one entry a column, in its order.
+#[derive(Clone, Debug)]
+pub struct CatalogFacts {
+    /// Each column's type, immutable for its OID.
+    pub types: Vec<TypeInfo>,
+    /// Whether the column's type has variable length, so that values can be stored out of line.
+    pub variable_length: Vec<bool>,
+    /// Primary key columns in key order; used only where none is pinned.
+    pub primary_key: Vec<String>,
+}
+
+/// A table as it is at this place of the stream.
+#[derive(Debug)]
+pub struct Table {
+    /// As the stream sent it.
+    pub relation: Relation,
+    /// How its rows are encoded.
+    pub plan: Plan,
+    /// Index of the account column.
+    pub account: usize,
+    /// Indexes of the key columns, in key order.
+    pub key: Vec<usize>,
+    /// By column: an update of only such columns is dropped. Empty if there are none.
+    pub ignored: Vec<bool>,
+    order_commit: CommitLsn,
+    order: u64,
+}
+
+impl Table {
+    /// The next `data_collection_order` (1-based) within the transaction that commits at `commit`.
+    pub fn next_order(&mut self, commit: CommitLsn) -> u64 {
+        if self.order_commit != commit {
+            self.order_commit = commit;
+            self.order = 0;
+        }
+        self.order += 1;
+        self.order
+    }
+}
+
+/// Compiles a table, or says why it cannot be captured.
+pub fn compile(
+    relation: &Relation,
+    facts: &CatalogFacts,
+    rules: &Rules,
+    source: &SourceInfo,
+    namespace: &str,
+    pin: Option<&KeyPin>,
+    source_in_key: bool,
+) -> Result<Table, TableFault> {
+    let none = TableRules::default();
+    let own = rules.tables.get(&(relation.schema.clone(), relation.table.clone())).unwrap_or(&none);
+    let account_column = own.account_column.as_ref().unwrap_or(&rules.account_column);
+    let captured = |name: &str| relation.columns.iter().position(|c| c.name == name).filter(|_| !own.exclude.contains(name));
+    let account = captured(account_column).ok_or_else(|| TableFault::NoAccountColumn(account_column.clone()))?;
+    let key_names = pin.map_or(&facts.primary_key, |pin| &pin.columns);
+    if key_names.is_empty() {
+        return Err(TableFault::NoKey);
+    }
+    let missing = |name: &String| TableFault::KeyColumnMissing(name.clone());
+    let key = key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
+    check_identity(relation, facts, own, account, &key)?;
+    let columns = relation.columns.iter().zip(&facts.types).map(|(column, type_info)| ColumnShape {
+        name: column.name.clone(),
+        type_info: type_info.clone(),
+        excluded: own.exclude.contains(&column.name),
+    });
+    let shape = TableShape {
+        namespace: namespace.to_owned(),
+        schema: relation.schema.clone(),
+        table: relation.table.clone(),
+        columns: columns.collect(),
+        account,
+        key: key.clone(),
+        source_in_key,
+    };
+    let ignored = match own.ignore.is_empty() {
+        true => Vec::new(),
+        false => relation.columns.iter().map(|column| own.ignore.contains(&column.name)).collect(),
+    };
+    let plan = Plan::compile(&shape, source)?;
+    Ok(Table { relation: relation.clone(), plan, account, key, ignored, order_commit: CommitLsn::default(), order: 0 })
+}
+
+fn check_identity(
+    relation: &Relation,
+    facts: &CatalogFacts,
+    rules: &TableRules,
+    account: usize,
+    key: &[usize],
+) -> Result<(), TableFault> {
+    if relation.identity == ReplicaIdentity::Full {
+        return Ok(());
+    }
+    let held = |index: usize| relation.identity != ReplicaIdentity::Nothing && relation.columns[index].in_identity;
+    if let Some(lacking) = std::iter::once(account).chain(key.iter().copied()).find(|index| !held(*index)) {
+        return Err(TableFault::IdentityLacks(relation.columns[lacking].name.clone()));
+    }
+    let tolerated = |name: &String| rules.exclude.contains(name) || rules.accept_unchanged.contains(name);
+    let out_of_line = relation
+        .columns
+        .iter()
+        .zip(&facts.variable_length)
+        .find(|(column, variable)| **variable && !column.in_identity && !tolerated(&column.name));
+    match out_of_line {
+        Some((column, _)) => Err(TableFault::OutOfLine(column.name.clone())),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,310 @@
+//! Where to begin, and whether to begin at all.
+//!
+//! Slot, progress and topic are three memories of one position. Only two combinations are a beginning: none of them
+//! (first start) and all of them in agreement (resume). Every other one stops with its name and its remedy: a first start
+//! is never inferred from missing progress, because that is how rows get lost.
+
+use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
+use penstock_wire::position::{Position, Seq};
+use penstock_wire::progress::{PartitionProgress, Progress, Through};
+
+use crate::fault::Fault;
+use crate::ledger::{GroupEnd, LastCommit, PartitionEnd};
+use crate::pgoutput::Begin;
+
+/// The Postgres server, as it answers now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// From IDENTIFY_SYSTEM.
+    pub system_identifier: u64,
+    /// OID of the database.
+    pub database_oid: u32,
+    /// Current timeline.
+    pub timeline: u32,
+    /// How far its WAL is flushed.
+    pub flushed: Lsn,
+}
+
+/// The replication slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// What it has been told.
+    pub confirmed: EndLsn,
+    /// Postgres has removed WAL it needs.
+    pub lost: bool,
+}
+
+/// The change topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Kafka's text form of its id.
+    pub id: String,
+    /// By partition: offset behind the last record, markers included.
+    pub ends: Vec<i64>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// None of the three exists: create them, in order.
+    FirstStart,
+    /// Go on behind this progress.
+    Resume(Box<Progress>),
+}
+
+/// What the configuration pins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The source's number in headers and keys.
+    pub source_number: u16,
+    /// The slot's name.
+    pub slot: String,
+    /// Partitions of the change topic.
+    pub partitions: u32,
+}
+
+/// A combination that is not a beginning.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A slot, but no progress.
+    #[error("slot without progress: slot {slot:?} exists (confirmed {confirmed}) and the progress topic holds nothing of this source")]
+    SlotWithoutProgress { slot: String, confirmed: EndLsn },
+    /// Progress, but no slot.
+    #[error("progress without slot: changes since {end} at the latest are not retained by any slot {slot:?}")]
+    ProgressWithoutSlot { slot: String, end: EndLsn },
+    /// Postgres has removed what the slot needs.
+    #[error("slot lost: Postgres removed WAL that slot {slot:?} needs; changes since {end} at the latest may be missing")]
+    SlotLost { slot: String, end: EndLsn },
+    /// Records, but neither slot nor progress.
+    #[error("topic without progress: the change topic holds records and the progress topic nothing of this source")]
+    TopicWithoutProgress,
+    /// Progress, but no topic.
+    #[error("progress without topic: the change topic {id:?} that progress was written for does not exist")]
+    TopicMissing { id: String },
+    /// A topic of the same name, but another one.
+    #[error("topic re-created: progress was written for topic id {pinned:?}, the topic now has {found:?}")]
+    TopicRecreated { pinned: String, found: String },
+    /// Another number of partitions.
+    #[error("topic repartitioned: {pinned} partitions are pinned, {found} exist; accounts would move between partitions")]
+    Repartitioned { pinned: u32, found: usize },
+    /// Records that progress speaks of are gone from its end.
+    #[error("topic shorter than progress: partition {partition} ends at offset {end}, progress says {expected}")]
+    TopicShorter { partition: u32, end: i64, expected: i64 },
+    /// The slot was told more than what is in the topic.
+    #[error("slot ahead of progress: the slot is confirmed to {confirmed}, progress ends at {end}; what lies between may be missing")]
+    SlotAhead { confirmed: EndLsn, end: EndLsn },
+    /// Another cluster.
+    #[error("another system: progress was written for system identifier {pinned}, the server has {found}")]
+    OtherSystem { pinned: u64, found: u64 },
+    /// Another database of the cluster.
+    #[error("another database: progress was written for database OID {pinned}, the configured one has {found}")]
+    OtherDatabase { pinned: u32, found: u32 },
+    /// Promoted or restored since.
+    #[error("another timeline: progress was written on timeline {pinned}, the server is on {found}")]
+    OtherTimeline { pinned: u32, found: u32 },
+    /// The server's WAL ends before what was already delivered.
+    #[error("server behind progress: its WAL ends at {flushed}, commits up to {end} are already in the topic; it was restored to an older state")]
+    ServerBehind { flushed: Lsn, end: EndLsn },
+    /// Progress of another configuration.
+    #[error("configuration changed: {what} is pinned as {pinned}, configured is {found}")]
+    Configuration { what: &'static str, pinned: String, found: String },
+}
+
+impl Refusal {
+    /// The command or the check that goes on.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::SlotWithoutProgress { slot, .. } => format!(
+                "If this is a first start that was interrupted: SELECT pg_drop_replication_slot('{slot}') and run `penstock setup` again. \
+                 If the progress topic was deleted, changes can no longer be placed: set up a new topic and load it again."
+            ),
+            Self::ProgressWithoutSlot { .. } | Self::SlotLost { .. } | Self::SlotAhead { .. } => {
+                "Changes may be missing. Drop what is left of the slot, set up a new topic with `penstock setup`, and load it again.".into()
+            }
+            Self::TopicWithoutProgress => "Choose an empty topic, or the progress topic that belongs to it; then run `penstock setup`.".into(),
+            Self::TopicMissing { .. } | Self::TopicRecreated { .. } | Self::TopicShorter { .. } => {
+                "Records that readers rely on are gone. Drop the slot and delete the progress topic, then run `penstock setup` and load again."
+                    .into()
+            }
+            Self::Repartitioned { pinned, .. } => format!(
+                "The partition count is pinned for ever. Re-create the topic with {pinned} partitions, or set up a new topic and load it again."
+            ),
+            Self::OtherSystem { .. } | Self::OtherDatabase { .. } => {
+                "Check source.url. A different database needs a different source.name, and its own `penstock setup`.".into()
+            }
+            Self::OtherTimeline { .. } | Self::ServerBehind { .. } => {
+                "The topic may hold commits this server does not have. Point source.url at the right server, or set up a new topic and load it.".into()
+            }
+            Self::Configuration { what, pinned, .. } => format!("Set {what} back to {pinned}: it is pinned in the topic for ever."),
+        }
+    }
+}
+
+/// Decides from all that is known. Progress must be the newest there is, read after every predecessor was fenced.
+pub fn decide(
+    pinned: &Pinned,
+    server: &Server,
+    slot: Option<&Slot>,
+    progress: Option<Progress>,
+    topic: Option<&Topic>,
+) -> Result<Decision, Refusal> {
+    let Some(progress) = progress else {
+        return match (slot, topic) {
+            (Some(slot), _) => {
+                Err(Refusal::SlotWithoutProgress { slot: slot.name.clone(), confirmed: slot.confirmed })
+            }
+            (None, Some(topic)) if topic.ends.iter().any(|end| *end > 0) => Err(Refusal::TopicWithoutProgress),
+            (None, Some(topic)) if topic.ends.len() != pinned.partitions as usize => {
+                Err(Refusal::Repartitioned { pinned: pinned.partitions, found: topic.ends.len() })
+            }
+            (None, _) => Ok(Decision::FirstStart),
+        };
+    };
+    check_configuration(pinned, &progress)?;
+    check_server(server, &progress)?;
+    check_topic(topic, &progress)?;
+    check_slot(slot, &progress)?;
+    Ok(Decision::Resume(Box::new(progress)))
+}
+
+fn check_configuration(pinned: &Pinned, progress: &Progress) -> Result<(), Refusal> {
+    let differs = |what, pinned: String, found: String| match pinned == found {
+        true => Ok(()),
+        false => Err(Refusal::Configuration { what, pinned, found }),
+    };
+    differs("source.number", progress.source_number.to_string(), pinned.source_number.to_string())?;
+    differs("source.slot", progress.slot.clone(), pinned.slot.clone())?;
+    differs("kafka.partitions", progress.partition_count.to_string(), pinned.partitions.to_string())
+}
+
+fn check_server(server: &Server, progress: &Progress) -> Result<(), Refusal> {
+    if server.system_identifier != progress.system_identifier {
+        return Err(Refusal::OtherSystem { pinned: progress.system_identifier, found: server.system_identifier });
+    }
+    if server.database_oid != progress.database_oid {
+        return Err(Refusal::OtherDatabase { pinned: progress.database_oid, found: server.database_oid });
+    }
+    if server.timeline != progress.timeline {
+        return Err(Refusal::OtherTimeline { pinned: progress.timeline, found: server.timeline });
+    }
+    if server.flushed < progress.end_lsn.0 {
+        return Err(Refusal::ServerBehind { flushed: server.flushed, end: progress.end_lsn });
+    }
+    Ok(())
+}
+
+fn check_topic(topic: Option<&Topic>, progress: &Progress) -> Result<(), Refusal> {
+    let Some(topic) = topic else { return Err(Refusal::TopicMissing { id: progress.topic_id.clone() }) };
+    if topic.id != progress.topic_id {
+        return Err(Refusal::TopicRecreated { pinned: progress.topic_id.clone(), found: topic.id.clone() });
+    }
+    if topic.ends.len() != progress.partition_count as usize {
+        return Err(Refusal::Repartitioned { pinned: progress.partition_count, found: topic.ends.len() });
+    }
+    for entry in &progress.partitions {
+        let end = topic.ends.get(entry.partition as usize).copied().unwrap_or(0);
+        if end < entry.next_offset {
+            return Err(Refusal::TopicShorter { partition: entry.partition, end, expected: entry.next_offset });
+        }
+    }
+    Ok(())
+}
+
+fn check_slot(slot: Option<&Slot>, progress: &Progress) -> Result<(), Refusal> {
+    let end = progress.end_lsn;
+    let Some(slot) = slot else { return Err(Refusal::ProgressWithoutSlot { slot: progress.slot.clone(), end }) };
+    if slot.lost {
+        return Err(Refusal::SlotLost { slot: slot.name.clone(), end });
+    }
+    if slot.confirmed > end {
+        return Err(Refusal::SlotAhead { confirmed: slot.confirmed, end });
+    }
+    Ok(())
+}
+
+/// What a bridge that resumes behind `progress` counts as durable.
+pub(crate) fn start_of(progress: &Progress, partitions: u32) -> GroupEnd {
+    let mut ends = vec![PartitionEnd::default(); partitions as usize];
+    for entry in &progress.partitions {
+        if let Some(end) = ends.get_mut(entry.partition as usize) {
+            *end = PartitionEnd { last: entry.last, next_offset: entry.next_offset };
+        }
+    }
+    let Through { commit_lsn, seq, xid, commit_time_us } = progress.through;
+    GroupEnd {
+        end_lsn: progress.end_lsn,
+        last_commit: LastCommit {
+            last_event: Position { epoch: progress.epoch, commit_lsn, seq },
+            xid,
+            commit_time_us,
+        },
+        postgres_clock_us: progress.postgres_clock_us,
+        partitions: ends,
+        records: 0,
+        transactions: 0,
+        oldest_commit_time_us: None,
+    }
+}
+
+/// The progress record that makes `end` durable.
+pub(crate) fn progress_record(identity: &Progress, end: &GroupEnd) -> Progress {
+    let LastCommit { last_event, xid, commit_time_us } = end.last_commit;
+    let partitions = end.partitions.iter().zip(0..).map(|(end, partition)| PartitionProgress {
+        partition,
+        last: end.last,
+        next_offset: end.next_offset,
+    });
+    Progress {
+        end_lsn: end.end_lsn,
+        through: Through { commit_lsn: last_event.commit_lsn, seq: last_event.seq, xid, commit_time_us },
+        partitions: partitions.collect(),
+        postgres_clock_us: end.postgres_clock_us,
+        ..identity.clone()
+    }
+}
+
+/// Compares the transactions that are skipped after a resume with what progress remembers of them.
+///
+/// A server restored to an older state, whose WAL has grown past progress again, has other transactions there.
+#[derive(Debug)]
+pub(crate) struct SkippedHistory {
+    through: Through,
+    last: Option<Through>,
+}
+
+impl SkippedHistory {
+    pub(crate) fn new(progress: &Progress) -> Self {
+        Self { through: progress.through, last: None }
+    }
+
+    /// A transaction that lies before progress' end was read again.
+    pub(crate) fn skipped(&mut self, begin: &Begin, events: u64) -> Result<(), Fault> {
+        if events == 0 || self.through.commit_lsn == CommitLsn::default() {
+            return Ok(());
+        }
+        let seq = Seq::of_event(events - 1, penstock_wire::position::Part::Record);
+        let Begin { commit_lsn, commit_time_us, xid } = *begin;
+        let last = Through { commit_lsn, seq, xid, commit_time_us };
+        self.last = Some(last);
+        match commit_lsn.cmp(&self.through.commit_lsn) {
+            std::cmp::Ordering::Less => Ok(()),
+            std::cmp::Ordering::Equal if last == self.through => Ok(()),
+            std::cmp::Ordering::Equal => Err(history(commit_lsn, "another transaction stands where the last delivered one stood")),
+            std::cmp::Ordering::Greater => Err(history(commit_lsn, "a transaction that was never delivered stands before the delivered end")),
+        }
+    }
+
+    /// The first transaction behind progress begins: the last skipped one must have been the last delivered one.
+    pub(crate) fn verify(&mut self) -> Result<(), Fault> {
+        match self.last.take() {
+            Some(last) if last != self.through => Err(history(last.commit_lsn, "the last delivered transaction is missing")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn history(commit_lsn: CommitLsn, what: &str) -> Fault {
+    Fault::History { commit_lsn, what: what.to_owned() }
+}

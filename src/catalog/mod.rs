@@ -1,0 +1,28 @@
+//! What Postgres says about itself: server, publication, tables, slot, types; and what `setup` makes there.
+//!
+//! - Every question is one statement with a typed answer; what an older version lacks is `None`, not an error.
+//! - Nothing here decides: [`findings`] compares the answers with what the bridge needs, as a pure function.
+//! - The catalog is never used to interpret the stream: it tells today's state, the stream is older.
+//!
+//! Names in answers are exact, and no row values are read.
+
+mod error;
+pub mod findings;
+mod publication;
+mod rows;
+mod server;
+mod session;
+mod setup;
+mod slot;
+mod table;
+mod types;
+
+pub use error::CatalogError;
+pub use publication::{Publication, Published};
+pub use rows::Rows;
+pub use server::{ClockReading, ServerFacts};
+pub use session::Catalog;
+pub use setup::{Step, publication_sql, setup_sql};
+pub use slot::{Slot, SlotSample, WalStatus};
+pub use table::{Column, Identity, Kind, Partition, Persistence, Table};
+pub use types::ResolvedType;

@@ -1,0 +1,90 @@
+//! What `setup` makes on the server, and the same as SQL for somebody with more rights.
+//!
+//! Each step first looks whether its work is done, and never alters what it finds: whether what is there is right is
+//! for the findings to say. The publication comes before the slot: a slot cannot see one that is younger than itself.
+
+use std::time::Duration;
+
+use penstock_wire::lsn::EndLsn;
+
+use super::error::CatalogError;
+use super::session::{Catalog, lsn};
+use crate::config::{TableName, quote_identifier, quote_literal};
+
+/// What a step found or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<T> {
+    /// It was there before.
+    Found,
+    /// It is new.
+    Made(T),
+}
+
+const CREATE_PUBLICATION: &str = "whether the publication could be created";
+const CREATE_SLOT: &str = "whether the slot could be created";
+
+const CREATE_SLOT_SQL: &str = "SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+
+impl Catalog {
+    /// Creates the publication for these tables unless one of the name exists.
+    pub async fn create_publication<'a>(
+        &mut self,
+        name: &str,
+        tables: impl IntoIterator<Item = &'a TableName>,
+    ) -> Result<Step<()>, CatalogError> {
+        if self.publication(name).await?.is_some() {
+            return Ok(Step::Found);
+        }
+        self.run(CREATE_PUBLICATION, &publication_sql(name, tables), super::session::ANSWER_TIMEOUT).await?;
+        Ok(Step::Made(()))
+    }
+
+    /// Creates the slot unless one of the name exists; gives the point from which on it sends everything.
+    ///
+    /// Waits for the transactions that are running, hence the limit. If it runs out, the slot may have been made or
+    /// not: whoever asks again finds out.
+    pub async fn create_slot(&mut self, name: &str, limit: Duration) -> Result<Step<EndLsn>, CatalogError> {
+        if self.slot(name).await?.is_some() {
+            return Ok(Step::Found);
+        }
+        let rows = self.ask_within(CREATE_SLOT, CREATE_SLOT_SQL, &[&name], limit).await?;
+        let point = rows.first().map(|row| lsn(row, CREATE_SLOT, "lsn")).transpose()?.flatten();
+        let missing = || CatalogError::Answer { question: CREATE_SLOT, what: "no position came with the slot".to_owned() };
+        point.map(|point| Step::Made(EndLsn(point))).ok_or_else(missing)
+    }
+}
+
+/// Everything that `setup` would run, for a database administrator to run instead, in this order.
+pub fn setup_sql<'a>(publication: &str, tables: impl IntoIterator<Item = &'a TableName>, slot: &str) -> String {
+    format!(
+        "{};\nSELECT * FROM pg_create_logical_replication_slot({}, 'pgoutput');\n",
+        publication_sql(publication, tables),
+        quote_literal(slot)
+    )
+}
+
+/// The statement that creates the publication. A partition's rows are sent as its table's.
+pub fn publication_sql<'a>(name: &str, tables: impl IntoIterator<Item = &'a TableName>) -> String {
+    let tables: Vec<String> = tables.into_iter().map(TableName::to_sql).collect();
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)",
+        quote_identifier(name),
+        tables.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_in_what_an_administrator_is_given() {
+        let tables = [TableName::new("public", "a"), TableName::new("My \"s\"", "b'c")];
+        assert_eq!(
+            setup_sql("p", &tables, "s"),
+            "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"a\", \"My \"\"s\"\"\".\"b'c\" WITH (publish = 'insert, update, \
+             delete, truncate', publish_via_partition_root = true);\n\
+             SELECT * FROM pg_create_logical_replication_slot('s', 'pgoutput');\n"
+        );
+    }
+}

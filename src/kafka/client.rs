@@ -1,0 +1,87 @@
+//! librdkafka's configuration: what an operator may set, and what the guarantees rest on and nobody may.
+
+use std::collections::BTreeMap;
+
+use rdkafka::config::ClientConfig;
+
+/// How to reach the brokers.
+#[derive(Clone, Debug)]
+pub struct Brokers {
+    /// `host:port`, separated by commas.
+    pub bootstrap: String,
+    /// librdkafka properties of the operator: security above all.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The longest transaction the brokers are asked for, in milliseconds: Kafka's own default maximum.
+pub const TRANSACTION_TIMEOUT_MS: u32 = 900_000;
+
+impl Brokers {
+    fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (key, value) in &self.properties {
+            config.set(key, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    /// For questions and topics.
+    pub fn admin(&self) -> ClientConfig {
+        self.base()
+    }
+
+    /// For the one producer of a source.
+    pub fn producer(&self, transactional_id: &str) -> ClientConfig {
+        let mut config = self.base();
+        // Defaults an operator may have overridden come first; below them is what the guarantees need.
+        for (key, value) in [("compression.type", "lz4"), ("linger.ms", "2"), ("batch.size", "1000000")] {
+            if !self.properties.contains_key(key) {
+                config.set(key, value);
+            }
+        }
+        config
+            .set("transactional.id", transactional_id)
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set("acks", "all")
+            // Unset, it would silently become the transaction's timeout and drop records of a long outage.
+            .set("message.timeout.ms", "0")
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+            .set("queue.buffering.max.messages", "1000000")
+            // Bytes are bounded by the bridge; this only has to be larger.
+            .set("queue.buffering.max.kbytes", "2097151")
+            .set("message.max.bytes", "1000000000");
+        config
+    }
+
+    /// For reading a topic by hand: no group, nothing committed.
+    pub fn reader(&self, isolation_level: IsolationLevel) -> ClientConfig {
+        let mut config = self.base();
+        config
+            .set("group.id", "penstock-reader")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", isolation_level.as_str());
+        config
+    }
+}
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsolationLevel {
+    /// Only what is committed.
+    ReadCommitted,
+    /// Everything written.
+    ReadUncommitted,
+}
+
+impl IsolationLevel {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Everything that talks to Kafka: the topics, the progress they hold, the producer.
+
+pub mod client;
+pub mod progress;
+pub mod sink;
+pub mod topic_id;
+pub mod topics;

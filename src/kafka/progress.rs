@@ -1,0 +1,107 @@
+//! Reads the newest progress record of a source. An older one is never the answer.
+//!
+//! Called after `init_transactions` has fenced every predecessor: what is to be found then is final. A transaction of
+//! another source that is still open hides records behind it from `read_committed`, so the last stable offset has to
+//! reach the high watermark first.
+
+use std::time::Duration;
+
+use penstock_wire::framing;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use super::client::{Brokers, IsolationLevel};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Progress is written about once a second: the newest record is near the end. Doubled until one is found.
+const LOOK_BACK: i64 = 256;
+
+/// The value of a progress record, as it stands in the topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Registry id of the schema it was written with.
+    pub schema_id: u32,
+    /// Avro bytes.
+    pub body: Vec<u8>,
+}
+
+/// Why progress cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgressError {
+    /// A call failed.
+    #[error("{step}: {source}")]
+    Kafka {
+        /// What was being done.
+        step: &'static str,
+        /// librdkafka's error.
+        #[source]
+        source: KafkaError,
+    },
+    /// Another source's transaction is open before the end of the topic.
+    #[error("a transaction is open on the progress topic at offset {stable_end} of {end}; waiting for it to end")]
+    OpenTransaction {
+        /// The last stable offset.
+        stable_end: i64,
+        /// The high watermark.
+        end: i64,
+    },
+    /// The record under the source's name is no framed Avro.
+    #[error("the progress record at offset {0} is not one: {1}")]
+    Malformed(i64, framing::FramingError),
+}
+
+fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> ProgressError {
+    move |source| ProgressError::Kafka { step, source }
+}
+
+/// The newest progress of `source_name`, or `None` if it never wrote any. Blocks for seconds at most; an open
+/// transaction of another source is an error to be retried.
+pub fn read_newest(brokers: &Brokers, topic: &str, source_name: &str) -> Result<Option<Stored>, ProgressError> {
+    let everything: BaseConsumer = brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
+    let (start, end) = everything.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
+    let committed: BaseConsumer = brokers.reader(IsolationLevel::ReadCommitted).create().map_err(kafka("configure a reader"))?;
+    let (_, stable_end) = committed.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
+    if stable_end < end {
+        return Err(ProgressError::OpenTransaction { stable_end, end });
+    }
+    let mut look_back = LOOK_BACK;
+    loop {
+        let from = end.saturating_sub(look_back).max(start);
+        let newest = newest_from(&committed, topic, source_name, from)?;
+        if newest.is_some() || from == start {
+            return Ok(newest);
+        }
+        look_back = look_back.saturating_mul(4);
+    }
+}
+
+fn newest_from(
+    consumer: &BaseConsumer,
+    topic: &str,
+    source_name: &str,
+    from: i64,
+) -> Result<Option<Stored>, ProgressError> {
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, 0, Offset::Offset(from)).map_err(kafka("assign"))?;
+    consumer.assign(&assignment).map_err(kafka("assign"))?;
+    let mut newest = None;
+    loop {
+        match consumer.poll(TIMEOUT) {
+            Some(Ok(message)) if message.key() == Some(source_name.as_bytes()) => {
+                let value = message.payload().unwrap_or_default();
+                let malformed = |error| ProgressError::Malformed(message.offset(), error);
+                let (schema_id, body) = framing::split(value).map_err(malformed)?;
+                newest = Some(Stored { schema_id, body: body.to_vec() });
+            }
+            Some(Ok(_)) => {}
+            // The end was at or behind the high watermark before the reading began.
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(newest),
+            Some(Err(error)) => return Err(kafka("read progress")(error)),
+            None => {
+                let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
+                return Err(kafka("read progress")(KafkaError::MessageConsumption(code)));
+            }
+        }
+    }
+}

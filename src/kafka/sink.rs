@@ -1,0 +1,340 @@
+//! The producer: one transactional librdkafka producer on a thread of its own.
+//!
+//! It does what the bridge's actions say, in their order, and reports. It decides nothing: which records share a Kafka
+//! transaction, and when it commits, is the bridge's. Any error is the end of the sink: the producer is destroyed and the
+//! session starts over from what is durable. There is no second way to recover.
+//!
+//! Its calls block, which is why it has a thread; while a commit is on its way the bridge goes on filling the next group.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use penstock_core::batch::{Batch, Record};
+use penstock_core::ledger::{Delivered, Ticket};
+use penstock_wire::header::{CONTROL_HEADER_NAME, HEADER_NAME};
+use penstock_wire::partition::Partitioner;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientContext, Message};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// How long to wait for a command while delivery reports are due. Bounds what polling adds to the latency of a commit.
+const POLL_INTERVAL: Duration = Duration::from_micros(300);
+/// How long to wait for a command while nothing is due.
+const IDLE_INTERVAL: Duration = Duration::from_millis(50);
+/// Marks the progress record's delivery report; tickets count groups and never get there.
+const PROGRESS_OPAQUE: usize = usize::MAX;
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// The change topic.
+    pub changes: String,
+    /// Its progress topic.
+    pub progress: String,
+    /// The change topic's partitions.
+    pub partitioner: Partitioner,
+}
+
+/// A framed progress record, keyed by the source's name.
+#[derive(Debug)]
+pub struct ProgressRecord {
+    /// UTF-8 source name.
+    pub key: String,
+    /// Framed Avro.
+    pub value: Vec<u8>,
+    /// Commit time or server's clock, Unix milliseconds.
+    pub timestamp_ms: i64,
+}
+
+enum Command {
+    Produce(Batch),
+    Commit(ProgressRecord),
+}
+
+/// What the sink reports.
+#[derive(Debug)]
+pub enum SinkEvent {
+    /// Transactions are initialised: every predecessor is fenced.
+    Ready,
+    /// Positive delivery reports.
+    Delivered(Vec<Delivered>),
+    /// The last commit asked for is durable.
+    Committed,
+    /// The end of this sink.
+    Failed(SinkError),
+}
+
+/// Why the sink ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Another bridge of this source has taken over.
+    #[error("fenced: another bridge with the same source name has taken over")]
+    Fenced,
+    /// Kafka refused or did not answer.
+    #[error("{step}: {source}")]
+    Kafka {
+        /// What was being done.
+        step: &'static str,
+        /// librdkafka's error.
+        #[source]
+        source: KafkaError,
+    },
+}
+
+/// Handle of the producer's thread. Dropping it ends the thread and aborts what is not committed.
+#[derive(Debug)]
+pub struct Sink {
+    commands: Sender<Command>,
+}
+
+impl Sink {
+    /// Starts the thread, which initialises transactions first and reports [`SinkEvent::Ready`].
+    pub fn start(config: ClientConfig, topics: Topics, events: UnboundedSender<SinkEvent>) -> std::io::Result<Self> {
+        let (commands, receiver) = channel();
+        std::thread::Builder::new().name("sink".into()).spawn(move || {
+            if let Err(error) = work(&config, &topics, &receiver, &events) {
+                // The loop is gone when nobody listens; there is nobody left to tell.
+                let _ = events.send(SinkEvent::Failed(error));
+            }
+        })?;
+        Ok(Self { commands })
+    }
+
+    /// Produces a batch in the open Kafka transaction.
+    pub fn produce(&self, batch: Batch) {
+        // A thread that has ended has said why, as an event.
+        let _ = self.commands.send(Command::Produce(batch));
+    }
+
+    /// Produces progress in the open Kafka transaction and commits it.
+    pub fn commit(&self, progress: ProgressRecord) {
+        let _ = self.commands.send(Command::Commit(progress));
+    }
+}
+
+/// Collects delivery reports between polls.
+#[derive(Default)]
+struct Reports {
+    partitioner: Option<Partitioner>,
+    collected: Mutex<Collected>,
+}
+
+#[derive(Default)]
+struct Collected {
+    delivered: Vec<Delivered>,
+    failed: Option<KafkaError>,
+    progress_delivered: bool,
+}
+
+struct Context(Arc<Reports>);
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Lost connections are librdkafka's to mend; what it cannot mend comes back from a call or a report.
+        tracing::info!(%error, reason, "kafka client");
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.0.lock().failed.get_or_insert(error);
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    /// Must not panic: librdkafka's callback would swallow it and delivery would go silent.
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let mut collected = self.0.lock();
+        let message = match result {
+            Ok(message) => message,
+            Err((error, _)) => {
+                collected.failed.get_or_insert(error.clone());
+                return;
+            }
+        };
+        if opaque == PROGRESS_OPAQUE {
+            collected.progress_delivered = true;
+            return;
+        }
+        let partition = u32::try_from(message.partition()).ok();
+        match partition.and_then(|number| self.0.partitioner.and_then(|partitioner| partitioner.get(number))) {
+            Some(partition) => collected.delivered.push(Delivered {
+                ticket: Ticket::from_raw(opaque as u64),
+                partition,
+                offset: message.offset(),
+                bytes: message.key_len() + message.payload_len(),
+            }),
+            None => {
+                let error = KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition);
+                collected.failed.get_or_insert(error);
+            }
+        }
+    }
+}
+
+impl Reports {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Collected> {
+        self.collected.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> SinkError {
+    move |source| match source.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch) => {
+            SinkError::Fenced
+        }
+        _ => SinkError::Kafka { step, source },
+    }
+}
+
+/// A producer between begin and commit, or not.
+struct Worker<'a> {
+    producer: BaseProducer<Context>,
+    reports: Arc<Reports>,
+    topics: &'a Topics,
+    events: &'a UnboundedSender<SinkEvent>,
+    in_transaction: bool,
+}
+
+fn work(
+    config: &ClientConfig,
+    topics: &Topics,
+    commands: &Receiver<Command>,
+    events: &UnboundedSender<SinkEvent>,
+) -> Result<(), SinkError> {
+    let reports = Arc::new(Reports { partitioner: Some(topics.partitioner), ..Reports::default() });
+    let producer = BaseProducer::from_config_and_context(config, Context(Arc::clone(&reports)));
+    let producer = producer.map_err(kafka("create the producer"))?;
+    let mut worker = Worker { producer, reports, topics, events, in_transaction: false };
+    worker.initialise()?;
+    loop {
+        let due = worker.producer.in_flight_count() > 0;
+        match commands.recv_timeout(if due { POLL_INTERVAL } else { IDLE_INTERVAL }) {
+            Ok(Command::Produce(batch)) => worker.produce(batch)?,
+            Ok(Command::Commit(progress)) => worker.commit(&progress)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        worker.poll(Duration::ZERO)?;
+    }
+}
+
+impl Worker<'_> {
+    /// Fences every predecessor. A broker that is away is waited for, as long as somebody wants the sink.
+    fn initialise(&mut self) -> Result<(), SinkError> {
+        loop {
+            match self.producer.init_transactions(Duration::from_secs(5)) {
+                Ok(()) => break,
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && !self.events.is_closed() => {
+                    tracing::info!(%error, "waiting for the transaction coordinator");
+                }
+                Err(error) => return Err(kafka("init_transactions")(error)),
+            }
+        }
+        self.report(SinkEvent::Ready);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), SinkError> {
+        if !self.in_transaction {
+            self.producer.begin_transaction().map_err(kafka("begin_transaction"))?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    fn produce(&mut self, mut batch: Batch) -> Result<(), SinkError> {
+        self.begin()?;
+        for (sent, record) in batch.drain().enumerate() {
+            self.send(to_kafka(&self.topics.changes, record))?;
+            if sent % 1024 == 1023 {
+                self.poll(Duration::ZERO)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), SinkError> {
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.poll(Duration::from_millis(1))?;
+                }
+                Err((error, _)) => return Err(kafka("produce")(error)),
+            }
+        }
+    }
+
+    /// By now every record of the transaction is delivered; the bridge would not ask otherwise.
+    fn commit(&mut self, progress: &ProgressRecord) -> Result<(), SinkError> {
+        self.begin()?;
+        self.reports.lock().progress_delivered = false;
+        let record = BaseRecord::with_opaque_to(&self.topics.progress, PROGRESS_OPAQUE)
+            .partition(0)
+            .key(progress.key.as_bytes())
+            .payload(progress.value.as_slice())
+            .timestamp(progress.timestamp_ms);
+        self.send(record)?;
+        // rust-rdkafka's commit flushes in slices of 100 ms that always run to their end: leave it nothing to flush.
+        while self.producer.in_flight_count() > 0 || !self.reports.lock().progress_delivered {
+            self.poll(Duration::from_micros(100))?;
+            if self.events.is_closed() {
+                return Ok(());
+            }
+        }
+        self.producer.commit_transaction(Duration::from_secs(60)).map_err(kafka("commit_transaction"))?;
+        self.in_transaction = false;
+        self.report(SinkEvent::Committed);
+        Ok(())
+    }
+
+    /// Serves delivery reports, and passes on what came.
+    fn poll(&self, timeout: Duration) -> Result<(), SinkError> {
+        self.producer.poll(timeout);
+        let (delivered, failed) = {
+            let mut collected = self.reports.lock();
+            (std::mem::take(&mut collected.delivered), collected.failed.take())
+        };
+        if let Some(error) = failed {
+            let fatal = self.producer.client().fatal_error();
+            return Err(match fatal {
+                Some((code, _)) => kafka("deliver")(KafkaError::MessageProduction(code)),
+                None => kafka("deliver")(error),
+            });
+        }
+        if !delivered.is_empty() {
+            self.report(SinkEvent::Delivered(delivered));
+        }
+        Ok(())
+    }
+
+    fn report(&self, event: SinkEvent) {
+        // Nobody listens when the session is over; the thread then ends at its next command.
+        let _ = self.events.send(event);
+    }
+}
+
+fn to_kafka<'a>(topic: &'a str, record: Record<'a>) -> BaseRecord<'a, [u8], [u8], usize> {
+    let control = record.control;
+    let mut headers = OwnedHeaders::new_with_capacity(1 + usize::from(control.is_some()))
+        .insert(Header { key: HEADER_NAME, value: Some(&record.header) });
+    if let Some(kind) = control {
+        headers = headers.insert(Header { key: CONTROL_HEADER_NAME, value: Some(kind) });
+    }
+    let opaque = usize::try_from(record.ticket.into_raw()).expect("a group number fits a pointer");
+    let partition = i32::try_from(record.partition.number()).expect("partition counts are 31 bits");
+    let mut kafka = BaseRecord::with_opaque_to(topic, opaque)
+        .partition(partition)
+        .key(record.key)
+        .headers(headers)
+        .timestamp(record.timestamp_ms);
+    if let Some(value) = record.value {
+        kafka = kafka.payload(value);
+    }
+    kafka
+}

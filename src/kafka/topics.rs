@@ -1,0 +1,188 @@
+//! The topics: created once as the wire contract says, checked ever after.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::client::{Brokers, IsolationLevel};
+use super::topic_id::{TopicIdError, topic_id};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The names of a bridge's topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The change topic.
+    pub changes: String,
+}
+
+impl Names {
+    /// Progress of every source that writes to the change topic.
+    pub fn progress(&self) -> String {
+        format!("{}.progress", self.changes)
+    }
+
+    /// Rows that could not be delivered.
+    pub fn dead_letter(&self) -> String {
+        format!("{}.dead_letter", self.changes)
+    }
+}
+
+/// How topics are created.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation {
+    /// Partitions of the change topic.
+    pub partitions: u32,
+    /// Copies of every partition.
+    pub replication: u16,
+    /// Largest batch the change topic takes, in bytes.
+    pub message_bytes_max: usize,
+}
+
+/// A topic as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicState {
+    /// Kafka's text form of its id.
+    pub id: String,
+    /// By partition: first offset kept, and offset behind the last record.
+    pub offsets: Vec<(i64, i64)>,
+    /// Its configuration, as far as Penstock cares.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Why topics cannot be created or described.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsError {
+    /// A call failed.
+    #[error("{step}: {source}")]
+    Kafka {
+        /// What was being done.
+        step: &'static str,
+        /// librdkafka's error.
+        #[source]
+        source: KafkaError,
+    },
+    /// Kafka refused to create a topic.
+    #[error("create topic {topic:?}: {code}")]
+    Refused {
+        /// Which.
+        topic: String,
+        /// Why.
+        code: RDKafkaErrorCode,
+    },
+    /// Its id cannot be told.
+    #[error(transparent)]
+    Id(#[from] TopicIdError),
+    /// A partition without a leader, or metadata that is still spreading.
+    #[error("topic {topic:?}: {reason}")]
+    NotReady {
+        /// Which.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Asks about topics and creates them.
+pub struct Topics {
+    brokers: Brokers,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topics").field("brokers", &self.brokers.bootstrap).finish()
+    }
+}
+
+fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> TopicsError {
+    move |source| TopicsError::Kafka { step, source }
+}
+
+impl Topics {
+    /// Connects lazily; fails only on a configuration librdkafka refuses.
+    pub fn new(brokers: &Brokers) -> Result<Self, TopicsError> {
+        let admin = brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
+        Ok(Self { brokers: brokers.clone(), admin })
+    }
+
+    /// Creates what is missing of the change, progress and dead-letter topics.
+    pub async fn create(&self, names: &Names, creation: Creation) -> Result<(), TopicsError> {
+        let partitions = i32::try_from(creation.partitions).expect("configuration bounds the partition count");
+        self.create_one(&names.changes, partitions, creation, &[("min.compaction.lag.ms", "604800000")]).await?;
+        self.create_one(&names.progress(), 1, creation, &[]).await?;
+        self.create_one(&names.dead_letter(), 1, creation, &[("cleanup.policy", "delete"), ("retention.ms", "-1")]).await
+    }
+
+    async fn create_one(
+        &self,
+        name: &str,
+        partitions: i32,
+        creation: Creation,
+        more: &[(&str, &str)],
+    ) -> Result<(), TopicsError> {
+        let in_sync = if creation.replication >= 3 { "2" } else { "1" };
+        let bytes = creation.message_bytes_max.to_string();
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(creation.replication)))
+            .set("min.insync.replicas", in_sync)
+            .set("max.message.bytes", &bytes)
+            .set("delete.retention.ms", "604800000")
+            .set("message.timestamp.type", "CreateTime");
+        if !more.iter().any(|(key, _)| *key == "cleanup.policy") {
+            topic = topic.set("cleanup.policy", "compact");
+        }
+        for (key, value) in more {
+            topic = topic.set(key, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+        let results = self.admin.create_topics([&topic], &options).await.map_err(kafka("create topics"))?;
+        for result in results {
+            match result {
+                Ok(_) => tracing::info!(topic = name, "topic created"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(TopicsError::Refused { topic, code }),
+            }
+        }
+        Ok(())
+    }
+
+    /// The topic as it is, or `None` if there is none of that name.
+    pub async fn describe(&self, name: &str) -> Result<Option<TopicState>, TopicsError> {
+        let id = match topic_id(self.admin.inner(), name) {
+            Ok(id) => id,
+            Err(TopicIdError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let reader: BaseConsumer = self.brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
+        let metadata = reader.fetch_metadata(Some(name), TIMEOUT).map_err(kafka("fetch metadata"))?;
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        let mut offsets = Vec::with_capacity(partitions);
+        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            offsets.push(reader.fetch_watermarks(name, partition, TIMEOUT).map_err(kafka("fetch watermarks"))?);
+        }
+        if offsets.is_empty() {
+            let reason = "its metadata names no partitions yet".to_owned();
+            return Err(TopicsError::NotReady { topic: name.to_owned(), reason });
+        }
+        Ok(Some(TopicState { id, offsets, settings: self.settings(name).await? }))
+    }
+
+    async fn settings(&self, name: &str) -> Result<BTreeMap<String, String>, TopicsError> {
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let asked = [ResourceSpecifier::Topic(name)];
+        let described = self.admin.describe_configs(&asked, &options).await.map_err(kafka("describe the topic's settings"))?;
+        let mut settings = BTreeMap::new();
+        for resource in described.into_iter().flatten() {
+            for entry in resource.entries {
+                if let Some(value) = entry.value {
+                    settings.insert(entry.name, value);
+                }
+            }
+        }
+        Ok(settings)
+    }
+}

@@ -1,0 +1,176 @@
+//! The bridge's life: connect, open, stream, and start over when something fails.
+//!
+//! One recovery path. Whatever goes wrong with Kafka ends the session: the producer is destroyed, all records are
+//! dropped, the copy is ended, and the next session takes the only correct order again (see [`opening`]) on the same
+//! Postgres connection while it lives, else on a new one. After a crash, a deploy, a broker loss: the same.
+
+use std::time::{Duration, Instant};
+
+use penstock_core::fault::Fault;
+use penstock_core::resume::Refusal;
+use tokio::sync::watch;
+
+use crate::kafka::sink::SinkError;
+use crate::source::{Class, Connection, SourceError, StatusUpdate};
+
+mod clock;
+mod opening;
+mod shell;
+mod stream;
+
+pub use opening::Start;
+pub use shell::{RunError, Shell, clock_us};
+
+/// How long the server may take to end the copy before a new connection is cheaper.
+const END_COPY_PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A session that lived this long was a success; the next pause is short again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum SessionEnd {
+    /// As asked; everything read is durable.
+    Shutdown,
+    /// Asked to stop, but the transaction in flight did not end in time; it comes again at the next start.
+    ShutdownTimedOut,
+    /// Kafka failed.
+    Kafka(SinkError),
+    /// The producer's thread is gone without a word.
+    SinkGone,
+    /// The replication connection failed.
+    Source(SourceError),
+    /// The bridge must not go on.
+    Fault(Box<Fault>),
+    /// Slot, progress and topic do not agree.
+    Refused(Box<Refusal>),
+    /// Anything else that waiting does not mend.
+    Run(Box<RunError>),
+}
+
+/// Runs until told to stop, or until a human must act.
+pub async fn run(shell: &Shell, start: Start, mut shutdown: watch::Receiver<bool>) -> Result<(), RunError> {
+    let mut pause = FIRST_PAUSE;
+    let mut start = Some(start);
+    while !*shutdown.borrow() {
+        let Some(mut connection) = connect(shell, &mut shutdown).await? else { break };
+        shell.health.no_longer_waits("postgres");
+        loop {
+            let began = Instant::now();
+            let (end, status) = opening::session(&mut connection, shell, &mut start, &mut shutdown).await;
+            shell.health.streams(false);
+            if began.elapsed() > HEALTHY_AFTER {
+                pause = FIRST_PAUSE;
+            }
+            let reusable = settle(shell, &mut connection, end, status).await?;
+            let Some(reusable) = reusable else {
+                // Whoever closes first, the server has taken the final status by now.
+                let _ = connection.close().await;
+                return Ok(());
+            };
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if !reusable || *shutdown.borrow() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The one `match` from how a session ended to what happens next: `None` is the end, else whether the connection lives.
+async fn settle(
+    shell: &Shell,
+    connection: &mut Connection,
+    end: SessionEnd,
+    status: StatusUpdate,
+) -> Result<Option<bool>, RunError> {
+    match end {
+        SessionEnd::Shutdown => {
+            end_copy(connection, status).await;
+            tracing::info!(confirmed = %status.flushed, "stopped; everything read is durable");
+            Ok(None)
+        }
+        SessionEnd::ShutdownTimedOut => {
+            end_copy(connection, status).await;
+            tracing::warn!(confirmed = %status.flushed, "stopped in the middle of a transaction; it comes again at the next start");
+            Ok(None)
+        }
+        SessionEnd::Kafka(error) => {
+            shell.metrics.delivery_error(&error.code());
+            shell.health.waits_for("kafka", error.to_string());
+            Ok(Some(end_copy(connection, status).await))
+        }
+        SessionEnd::SinkGone => {
+            shell.health.waits_for("kafka", "the producer ended".into());
+            Ok(Some(end_copy(connection, status).await))
+        }
+        SessionEnd::Source(error) if error.class() == Class::Retry => {
+            shell.health.waits_for("postgres", describe(&error));
+            Ok(Some(false))
+        }
+        SessionEnd::Source(error) => Err(error.into()),
+        SessionEnd::Fault(fault) => {
+            end_copy(connection, status).await;
+            Err(RunError::Fault(fault))
+        }
+        SessionEnd::Refused(refusal) => {
+            end_copy(connection, status).await;
+            Err(RunError::Refused(refusal))
+        }
+        SessionEnd::Run(error) => {
+            end_copy(connection, status).await;
+            Err(*error)
+        }
+    }
+}
+
+/// Whether the connection can be used again.
+async fn end_copy(connection: &mut Connection, status: StatusUpdate) -> bool {
+    if connection.is_ready() {
+        return true;
+    }
+    match connection.end_copy(status, clock_us(), END_COPY_PATIENCE).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::info!(error = describe(&error), "the copy could not be ended; connecting anew");
+            false
+        }
+    }
+}
+
+async fn connect(shell: &Shell, shutdown: &mut watch::Receiver<bool>) -> Result<Option<Connection>, RunError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let attempt = tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(None),
+            attempt = Connection::connect(&shell.connect_options()) => attempt,
+        };
+        match attempt {
+            Ok(connection) => return Ok(Some(connection)),
+            Err(error) if error.class() == Class::Retry => shell.health.waits_for("postgres", describe(&error)),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(None),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// An error with all of its causes.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

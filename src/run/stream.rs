@@ -1,0 +1,279 @@
+//! One session's loop: frames to the bridge, the bridge's actions to the sink, the sink's reports to the bridge.
+
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use penstock_core::bridge::{Action, Bridge, ClockSample, Stop, Wal};
+use penstock_core::ledger::GroupEnd;
+use penstock_core::pgoutput::Relation;
+use penstock_core::relation::{CatalogFacts, Table};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_until};
+
+use super::SessionEnd;
+use super::shell::{RunError, Shell, clock_us};
+use crate::kafka::sink::{Sink, SinkEvent};
+use crate::source::{Connection, Frame, SourceError, StatusUpdate};
+
+/// The walsender writes message by message and wakes its reader each time; this lets some gather first.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often the bridge is told the time.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a shutdown waits for the transaction it is in the middle of, and for its commit.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything a session streams with, besides the connection.
+pub struct Streaming<'a> {
+    shell: &'a Shell,
+    bridge: Bridge,
+    sink: Sink,
+    events: UnboundedReceiver<SinkEvent>,
+    clock: watch::Receiver<Option<ClockSample>>,
+    began: Instant,
+    reading: Reading,
+    answer_due: bool,
+    schema: Option<Pin<Box<dyn Future<Output = Step> + 'a>>>,
+    shutdown_deadline: Option<TokioInstant>,
+}
+
+/// How the loop waits for WAL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Until some comes.
+    Waiting,
+    /// It was read just now; until then it may gather.
+    Gathering(TokioInstant),
+    /// It had time to gather: nothing there now means that the source is quiet.
+    Probing,
+}
+
+/// The two questions a new relation leads to.
+enum Step {
+    Described(Relation, Result<CatalogFacts, RunError>),
+    Registered(Box<Table>, Result<(u32, u32), RunError>),
+}
+
+/// What woke the loop.
+enum Wake {
+    Shutdown,
+    Sink(Option<SinkEvent>),
+    Schema(Step),
+    Clock,
+    StatusDue,
+    Tick,
+    Gathered,
+    Filled(Result<usize, SourceError>),
+    Quiet,
+}
+
+impl<'a> Streaming<'a> {
+    /// `began` is the zero of the bridge's time.
+    pub fn new(
+        shell: &'a Shell,
+        bridge: Bridge,
+        sink: Sink,
+        events: UnboundedReceiver<SinkEvent>,
+        clock: watch::Receiver<Option<ClockSample>>,
+        began: Instant,
+    ) -> Self {
+        Self {
+            shell,
+            bridge,
+            sink,
+            events,
+            clock,
+            began,
+            reading: Reading::Waiting,
+            answer_due: false,
+            schema: None,
+            shutdown_deadline: None,
+        }
+    }
+
+    /// Until something ends it. The connection stays in the copy; the last confirmed end stays with the caller's status.
+    pub async fn run(mut self, connection: &mut Connection, shutdown: &mut watch::Receiver<bool>) -> (SessionEnd, StatusUpdate) {
+        let end = match self.turn(connection, shutdown).await {
+            Ok(end) | Err(end) => end,
+        };
+        (end, StatusUpdate::durable(self.bridge.durable()))
+    }
+
+    async fn turn(&mut self, connection: &mut Connection, shutdown: &mut watch::Receiver<bool>) -> Result<SessionEnd, SessionEnd> {
+        let mut status = interval(self.shell.status_interval());
+        let mut tick = interval(TICK);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.consume(connection)?;
+            if let Some(end) = self.act(connection).await? {
+                return Ok(end);
+            }
+            // In this order: an order to stop and what frees memory come before what fills it.
+            let wake = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop), if self.shutdown_deadline.is_none() => Wake::Shutdown,
+                event = self.events.recv() => Wake::Sink(event),
+                step = poll_optional(&mut self.schema), if self.schema.is_some() => Wake::Schema(step),
+                Ok(()) = self.clock.changed() => Wake::Clock,
+                _ = status.tick() => Wake::StatusDue,
+                _ = tick.tick() => Wake::Tick,
+                () = gathered(self.reading) => Wake::Gathered,
+                filled = connection.fill(self.shell.frame_bytes_max()), if self.reads() => Wake::Filled(filled),
+                () = ready(()), if self.reads() && self.reading == Reading::Probing => Wake::Quiet,
+            };
+            self.handle(wake, connection).await?;
+        }
+    }
+
+    fn reads(&self) -> bool {
+        self.bridge.wants_wal() && !matches!(self.reading, Reading::Gathering(_))
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    async fn handle(&mut self, wake: Wake, connection: &mut Connection) -> Result<(), SessionEnd> {
+        let now = self.now();
+        match wake {
+            Wake::Shutdown => {
+                self.shutdown_deadline = Some(TokioInstant::now() + SHUTDOWN_PATIENCE);
+                self.bridge.handle_shutdown(now);
+            }
+            Wake::Sink(Some(SinkEvent::Delivered(reports))) => self.bridge.handle_delivered(reports, now),
+            Wake::Sink(Some(SinkEvent::Committed)) => self.bridge.handle_committed(now),
+            Wake::Sink(Some(SinkEvent::Failed(error))) => return Err(SessionEnd::Kafka(error)),
+            Wake::Sink(Some(SinkEvent::Ready)) => {}
+            Wake::Sink(None) => return Err(SessionEnd::SinkGone),
+            Wake::Schema(step) => self.schema_step(step)?,
+            Wake::Clock => {
+                if let Some(sample) = *self.clock.borrow_and_update() {
+                    self.bridge.handle_clock(sample);
+                }
+            }
+            Wake::StatusDue => self.send_status(connection, true).await?,
+            Wake::Tick => {
+                if self.shutdown_deadline.is_some_and(|deadline| deadline <= TokioInstant::now()) {
+                    return Err(SessionEnd::ShutdownTimedOut);
+                }
+                self.bridge.handle_tick(now);
+                self.observe();
+            }
+            Wake::Gathered => self.reading = Reading::Probing,
+            Wake::Filled(filled) => {
+                filled.map_err(SessionEnd::Source)?;
+                self.reading = Reading::Gathering(TokioInstant::now() + GATHER);
+            }
+            Wake::Quiet => {
+                self.reading = Reading::Waiting;
+                self.bridge.handle_quiet(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands in every complete frame the bridge has room for.
+    fn consume(&mut self, connection: &mut Connection) -> Result<(), SessionEnd> {
+        let now = self.now();
+        let mut any = false;
+        while self.bridge.wants_wal() {
+            let wal = match connection.next_frame().map_err(SessionEnd::Source)? {
+                Some(Frame::XLogData { start, sent_at_us, payload, .. }) => Wal::Data { start, sent_at_us, payload },
+                Some(Frame::Keepalive { wal_end, reply_requested, .. }) => {
+                    self.answer_due |= reply_requested;
+                    Wal::Keepalive { wal_end }
+                }
+                None => {
+                    if any {
+                        self.bridge.handle_drained(now);
+                    }
+                    break;
+                }
+            };
+            self.bridge.handle_wal(wal, now);
+            any = true;
+        }
+        Ok(())
+    }
+
+    /// Does what the bridge asks for.
+    async fn act(&mut self, connection: &mut Connection) -> Result<Option<SessionEnd>, SessionEnd> {
+        while let Some(action) = self.bridge.poll_action() {
+            match action {
+                Action::Produce(batch) => self.sink.produce(batch),
+                Action::Commit(progress) => self.sink.commit(self.shell.progress_record(&progress)),
+                Action::Confirm(end) => {
+                    self.confirmed(&end);
+                    self.send_status(connection, false).await?;
+                }
+                Action::NeedSchema(relation) => {
+                    let shell = self.shell;
+                    self.schema = Some(Box::pin(async move {
+                        let facts = shell.facts(&relation).await;
+                        Step::Described(relation, facts)
+                    }));
+                }
+                Action::Stopped(Stop::Shutdown) => return Ok(Some(SessionEnd::Shutdown)),
+                Action::Stopped(Stop::Fault(fault)) => return Ok(Some(SessionEnd::Fault(fault))),
+            }
+        }
+        if std::mem::take(&mut self.answer_due) {
+            self.send_status(connection, false).await?;
+        }
+        Ok(None)
+    }
+
+    fn schema_step(&mut self, step: Step) -> Result<(), SessionEnd> {
+        self.schema = None;
+        let refused = |error| SessionEnd::Run(Box::new(error));
+        match step {
+            Step::Described(relation, facts) => {
+                let described = self.bridge.describe(&relation, facts.map_err(refused)?);
+                let table = described.map_err(|fault| SessionEnd::Fault(Box::new(fault)))?;
+                let shell = self.shell;
+                self.schema = Some(Box::pin(async move {
+                    let ids = shell.register(&table.plan).await;
+                    Step::Registered(Box::new(table), ids)
+                }));
+            }
+            Step::Registered(table, ids) => {
+                let (key_id, value_id) = ids.map_err(refused)?;
+                let now = self.now();
+                self.bridge.handle_schema_ready(*table, key_id, value_id, now);
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_status(&mut self, connection: &mut Connection, reply_requested: bool) -> Result<(), SessionEnd> {
+        let status = StatusUpdate { reply_requested, ..StatusUpdate::durable(self.bridge.durable()) };
+        connection.send_status(status, clock_us()).await.map_err(SessionEnd::Source)
+    }
+
+    fn confirmed(&self, end: &GroupEnd) {
+        self.shell.metrics.committed(end, clock_us());
+        self.observe();
+    }
+
+    fn observe(&self) {
+        let (records, bytes) = self.bridge.in_flight();
+        self.shell.metrics.in_flight(records, bytes);
+        self.shell.positions.set(self.bridge.read_to(), self.bridge.durable());
+    }
+}
+
+async fn gathered(reading: Reading) {
+    match reading {
+        Reading::Gathering(until) => sleep_until(until).await,
+        Reading::Waiting | Reading::Probing => std::future::pending().await,
+    }
+}
+
+async fn poll_optional<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
+    match future {
+        Some(future) => future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
