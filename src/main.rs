@@ -1,1 +1,7 @@
-fn main() {}
+//! The `penstock` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    penstock::cli::main()
+}

@@ -431,16 +431,15 @@ async fn transactions_stream_and_come_again_until_acknowledged() {
     }
     assert!(received.windows(2).all(|pair| pair[0].end < pair[1].end));
 
-    // Only the first is acknowledged; the other two come again on the same connection.
+    // Only the first is acknowledged; the other two come again.
     let status = StatusUpdate::durable(received[0].end);
     connection.end_copy(status, 0, PATIENCE).await.unwrap();
     assert!(connection.is_ready());
     assert_eq!(database.confirmed().await, received[0].end.raw());
     assert_eq!(connection.query("SELECT 1").await.unwrap(), [[Some("1".to_owned())]]);
-    let process_id = connection.process_id();
-    start(&mut connection, &slot).await.unwrap();
+    connection.close().await.unwrap();
+    let mut connection = streaming(&server.over_unix(&database.name), &slot).await;
     assert_eq!(receive(&mut connection, 2).await, received[1..]);
-    assert_eq!(connection.process_id(), process_id);
 
     let status = StatusUpdate::durable(received[2].end);
     connection.end_copy(status, 0, PATIENCE).await.unwrap();
@@ -539,7 +538,7 @@ async fn what_is_missing_halts_with_its_remedy() {
     insert(&database, [1]).await;
     let error = next_error(&mut connection).await;
     assert_eq!((error.sqlstate(), error.class()), (Some("42704"), Class::Halt), "{error}");
-    assert!(matches!(connection.fill(FRAME_BYTES_MAX).await, Err(SourceError::Interrupted)));
+    assert!(matches!(connection.fill(FRAME_BYTES_MAX).await, Err(SourceError::NotStreaming)));
 }
 
 async fn next_error(connection: &mut Connection) -> SourceError {
@@ -573,8 +572,9 @@ async fn pieces_of_frames_make_the_same_frames_also_when_every_wait_is_given_up(
             tokio::select! {
                 biased;
                 filled = slow.fill(FRAME_BYTES_MAX) => drop(filled.unwrap()),
-                () = tokio::task::yield_now() => given_up += 1,
+                () = std::future::ready(()) => given_up += 1,
             }
+            tokio::task::yield_now().await;
             take(&mut slow, &mut open, &mut done).unwrap();
         }
         assert_eq!(done, expected, "{mode}");
@@ -600,9 +600,9 @@ async fn a_row_above_the_bound_is_refused_and_comes_whole_under_a_higher_one() {
     assert!(matches!(error, SourceError::FrameTooLarge { frame_bytes: 3_000_000.., frame_bytes_max: FRAME_BYTES_MAX }), "{error}");
     assert_eq!(error.class(), Class::Halt);
 
-    // The refused row is dropped unseen at the end of the copy, and the connection goes on.
+    // The refused row is dropped unseen at the end of the copy.
     connection.end_copy(StatusUpdate::default(), 0, PATIENCE).await.unwrap();
-    start(&mut connection, &slot).await.unwrap();
+    let mut connection = streaming(&server.over_unix(&database.name), &slot).await;
     let (mut open, mut done) = (Vec::new(), Vec::new());
     while done.is_empty() {
         connection.fill(4_000_000).await.unwrap();
@@ -626,7 +626,7 @@ async fn the_copy_ends_in_the_middle_of_a_large_transaction_and_all_of_it_comes_
     }
     assert!(done.is_empty());
     connection.end_copy(StatusUpdate::default(), 0, PATIENCE).await.unwrap();
-    start(&mut connection, &slot).await.unwrap();
+    let mut connection = streaming(&server.over_unix(&database.name), &slot).await;
     assert_eq!(receive(&mut connection, 1).await[0].inserts.len(), 100_000);
 }
 
@@ -636,14 +636,19 @@ async fn what_does_not_fit_the_phase_is_refused() {
     let database = server.database().await;
     let slot = database.slot().await;
     let mut connection = login(&server.over_unix(&database.name)).await.unwrap();
-    assert!(matches!(connection.fill(1).await, Err(SourceError::Interrupted)));
-    assert!(matches!(connection.next_frame(), Err(SourceError::Interrupted)));
+    assert!(matches!(connection.fill(1).await, Err(SourceError::NotStreaming)));
+    assert!(matches!(connection.next_frame(), Err(SourceError::NotStreaming)));
     let status = StatusUpdate::default();
-    assert!(matches!(connection.send_status(status, 0).await, Err(SourceError::Interrupted)));
+    assert!(matches!(connection.send_status(status, 0).await, Err(SourceError::NotStreaming)));
     assert!(matches!(connection.query("SELECT '\0'").await, Err(SourceError::ZeroByte { .. })));
     start(&mut connection, &slot).await.unwrap();
     assert!(matches!(connection.query("SELECT 1").await, Err(SourceError::Interrupted)));
     connection.end_copy(status, 0, PATIENCE).await.unwrap();
+    // Postgres would say that the copy begins, and end it at once.
+    let error = start(&mut connection, &slot).await.unwrap_err();
+    assert!(matches!(error, SourceError::StreamedBefore), "{error}");
+    assert_eq!(error.class(), Class::Retry);
+    assert_eq!(connection.query("SELECT 1").await.unwrap(), [[Some("1".to_owned())]]);
 }
 
 // Servers of their own: these are stopped, or set up otherwise.
@@ -668,7 +673,7 @@ async fn a_server_that_stops_is_retried_and_after_a_promotion_its_history_is_rea
     let end = receive(&mut connection, 1).await[0].end;
     connection.end_copy(StatusUpdate::durable(end), 0, PATIENCE).await.unwrap();
     let before = connection.identify_system().await.unwrap();
-    start(&mut connection, &slot).await.unwrap();
+    let mut connection = streaming(&server.over_unix(&database.name), &slot).await;
 
     // A fast shutdown waits until all that was sent is acknowledged: answering keepalives lets it end.
     server.ask_to_stop();

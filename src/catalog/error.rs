@@ -64,7 +64,9 @@ impl CatalogError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Connect { source, .. } | Self::Question { source, .. } => source.advice(),
-            Self::Timeout { .. } => "it is tried again; the server is overloaded, frozen, or something holds a lock: see pg_stat_activity",
+            Self::Timeout { .. } => {
+                "it is tried again; the server is overloaded, frozen, or something holds a lock: see pg_stat_activity"
+            }
             Self::Answer { .. } => "make sure that this is Postgres 14 or newer",
         }
     }
@@ -100,7 +102,9 @@ pub(super) fn translate(error: Error, host: &str, mode: TlsMode) -> SourceError 
         ("invalid configuration", "password missing") => SourceError::PasswordMissing,
         ("error performing TLS handshake", "server does not support TLS") => TlsError::NotOffered { mode }.into(),
         ("error performing TLS handshake", _) => translate_tls(cause).into(),
-        ("error connecting to server", _) => SourceError::Connect { host: host.to_owned(), source: into_io(kind, cause) },
+        ("error connecting to server", _) => {
+            SourceError::Connect { host: host.to_owned(), source: into_io(kind, cause) }
+        }
         ("authentication error", _) => SourceError::ServerUnproven(Some(into_io(kind, cause))),
         _ => SourceError::Lost(into_io(kind, cause)),
     }

@@ -8,6 +8,7 @@
 
 mod error;
 pub mod findings;
+mod key;
 mod publication;
 mod rows;
 mod server;

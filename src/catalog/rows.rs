@@ -31,7 +31,10 @@ impl Catalog {
     ///
     /// Asked after the slot was made, an answer of none proves that none are missing: rows that were there before and
     /// are gone since were deleted in the stream.
-    pub async fn rows(&mut self, tables: &BTreeMap<TableName, Table>) -> Result<BTreeMap<TableName, Rows>, CatalogError> {
+    pub async fn rows(
+        &mut self,
+        tables: &BTreeMap<TableName, Table>,
+    ) -> Result<BTreeMap<TableName, Rows>, CatalogError> {
         let estimates = self.estimates(tables).await?;
         let mut rows = BTreeMap::new();
         for (name, table) in tables {

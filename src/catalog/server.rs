@@ -90,7 +90,9 @@ impl Catalog {
             in_recovery: column(&row, SERVER, "in_recovery")?,
             database: column(&row, SERVER, "database")?,
             database_oid: column(&row, SERVER, "database_oid")?,
-            slot_wal_keep_bytes: keep.and_then(|mebibytes| u64::try_from(mebibytes).ok()).map(|mebibytes| mebibytes << 20),
+            slot_wal_keep_bytes: keep
+                .and_then(|mebibytes| u64::try_from(mebibytes).ok())
+                .map(|mebibytes| mebibytes << 20),
             wal_sender_timeout_ms: Some(setting("wal_sender_timeout_ms")?).filter(|timeout| *timeout > 0),
             slots_max: setting("slots_max")?,
             slots_used: setting("slots_used")?,

@@ -201,7 +201,9 @@ pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, question: &'static str, n
 /// A column that holds an LSN's text.
 pub(super) fn lsn(row: &Row, question: &'static str, name: &str) -> Result<Option<Lsn>, CatalogError> {
     let text: Option<String> = column(row, question, name)?;
-    let parse = |text: String| text.parse().map_err(|error| CatalogError::Answer { question, what: format!("{name}: {error}") });
+    let parse = |text: String| {
+        text.parse().map_err(|error| CatalogError::Answer { question, what: format!("{name}: {error}") })
+    };
     text.map(parse).transpose()
 }
 

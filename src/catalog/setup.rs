@@ -49,7 +49,8 @@ impl Catalog {
         }
         let rows = self.ask_within(CREATE_SLOT, CREATE_SLOT_SQL, &[&name], limit).await?;
         let point = rows.first().map(|row| lsn(row, CREATE_SLOT, "lsn")).transpose()?.flatten();
-        let missing = || CatalogError::Answer { question: CREATE_SLOT, what: "no position came with the slot".to_owned() };
+        let missing =
+            || CatalogError::Answer { question: CREATE_SLOT, what: "no position came with the slot".to_owned() };
         point.map(|point| Step::Made(EndLsn(point))).ok_or_else(missing)
     }
 }

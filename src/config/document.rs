@@ -110,7 +110,12 @@ impl Document {
             return self.refuse(origin, section, "there is no such section", remedy);
         }
         let Some(table) = value.get_ref().as_table() else {
-            return self.refuse(origin, section, "this is a section", format!("write [{section}] and its keys below it"));
+            return self.refuse(
+                origin,
+                section,
+                "this is a section",
+                format!("write [{section}] and its keys below it"),
+            );
         };
         for (name, value) in table {
             let (key, origin) = (name.get_ref().as_ref(), text.origin(name.span()));
@@ -157,7 +162,9 @@ impl Document {
 
     fn add_variable(&mut self, variable: &str, value: String) {
         let origin = Origin::Variable(variable.to_owned());
-        let Some((section, name)) = variable.strip_prefix(PREFIX).and_then(|rest| rest.split_once("__")) else { return };
+        let Some((section, name)) = variable.strip_prefix(PREFIX).and_then(|rest| rest.split_once("__")) else {
+            return;
+        };
         let (section, name) = (section.to_ascii_lowercase(), name.to_ascii_lowercase());
         if let Some((map, property)) = name.split_once("__") {
             return self.add_property(origin, &section, map, property, value);

@@ -80,6 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     key("registry", "ca_certificate", Kind::Text),
     key("registry", "timeout_ms", Kind::Integer),
     key("tables", "capture", Kind::List),
+    key("tables", "leave_out", Kind::List),
     key("tables", "account_column", Kind::Text),
     key("tables", "exclude", Kind::List),
     key("tables", "ignore_updates", Kind::List),
@@ -141,7 +142,10 @@ mod tests {
     #[test]
     fn keys_are_listed_once_and_sections_together() {
         for (index, key) in KEYS.iter().enumerate() {
-            assert_eq!(KEYS.iter().position(|other| other.name == key.name && other.section == key.section), Some(index));
+            assert_eq!(
+                KEYS.iter().position(|other| other.name == key.name && other.section == key.section),
+                Some(index)
+            );
         }
         let mut sections: Vec<_> = KEYS.iter().map(|key| key.section).collect();
         sections.dedup();

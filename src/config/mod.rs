@@ -115,6 +115,8 @@ pub struct Login {
 pub struct Tables {
     /// Empty: whatever the publication holds.
     pub capture: Vec<TablePattern>,
+    /// Not captured although `capture` means them.
+    pub leave_out: BTreeSet<TableName>,
     account_column: String,
     account_columns: BTreeMap<TableName, String>,
     /// Columns that never leave the database.
@@ -216,14 +218,20 @@ impl Config {
 }
 
 impl Tables {
-    /// Whether the list asks for the table. An empty list asks for every table that is published.
+    /// Whether the table is asked for. An empty list asks for every table that is published.
     pub fn captures(&self, table: &TableName) -> bool {
-        self.capture.is_empty() || self.capture.iter().any(|pattern| pattern.matches(table))
+        let listed = self.capture.is_empty() || self.capture.iter().any(|pattern| pattern.matches(table));
+        listed && !self.leave_out.contains(table)
     }
 
     /// The column that holds the table's account.
     pub fn account_column(&self, table: &TableName) -> &str {
         self.account_columns.get(table).unwrap_or(&self.account_column)
+    }
+
+    /// The account column of tables that have none of their own.
+    pub fn default_account_column(&self) -> &str {
+        &self.account_column
     }
 
     /// The tables that have an account column of their own.

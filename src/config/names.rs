@@ -118,7 +118,9 @@ impl FromStr for ColumnName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let refuse = || NameError { text: text.to_owned(), expected: "schema.table.column" };
         match split(text).ok_or_else(refuse)?.as_slice() {
-            [Part::Name(schema), Part::Name(table), Part::Name(column)] => Ok(TableName::new(schema, table).column(column)),
+            [Part::Name(schema), Part::Name(table), Part::Name(column)] => {
+                Ok(TableName::new(schema, table).column(column))
+            }
             _ => Err(refuse()),
         }
     }
@@ -203,7 +205,8 @@ mod tests {
 
     #[test]
     fn names_are_read_and_printed_alike() {
-        for text in ["public.accounts", "Public.Accounts", "public.\"odd.name\"", "\"a\"\"b\".\"c d\"", "public.\"*\""] {
+        for text in ["public.accounts", "Public.Accounts", "public.\"odd.name\"", "\"a\"\"b\".\"c d\"", "public.\"*\""]
+        {
             assert_eq!(text.parse::<TableName>().unwrap().to_string(), text);
         }
         assert_eq!("p.\"t.x\".c".parse::<ColumnName>().unwrap(), TableName::new("p", "t.x").column("c"));
@@ -213,7 +216,9 @@ mod tests {
 
     #[test]
     fn odd_names_are_refused() {
-        for text in ["", ".", "accounts", "a..b", "a.b.c", "a.", ".b", "a.\"b", "a.\"b\"c", "a.\"\"", "a.b*", "a.*", "a. b"] {
+        for text in
+            ["", ".", "accounts", "a..b", "a.b.c", "a.", ".b", "a.\"b", "a.\"b\"c", "a.\"\"", "a.b*", "a.*", "a. b"]
+        {
             assert!(text.parse::<TableName>().is_err(), "{text}");
         }
         for text in ["*.*", "*", "a.*.b", "*.a"] {

@@ -16,7 +16,10 @@ const OWNED: &[(&[&str], &str)] = &[
     (&["transactional.id"], "it is derived from source.name, so that a successor fences its predecessor"),
     (&["transaction.timeout.ms"], "set kafka.transaction_timeout_ms"),
     (&["enable.idempotence", "enable.gapless.guarantee"], "exactly-once delivery needs it; it is always on"),
-    (&["acks", "request.required.acks"], "the slot is only acknowledged behind records on all replicas; it is always all"),
+    (
+        &["acks", "request.required.acks"],
+        "the slot is only acknowledged behind records on all replicas; it is always all",
+    ),
     (&["message.timeout.ms", "delivery.timeout.ms"], "a record never times out: Postgres waits instead"),
     (
         &["retries", "message.send.max.retries", "max.in.flight", "max.in.flight.requests.per.connection"],
@@ -62,10 +65,19 @@ mod tests {
 
     #[test]
     fn properties_that_guarantees_rest_on_are_refused() {
-        for name in ["transactional.id", "acks", "request.required.acks", "message.timeout.ms", "isolation.level", "partitioner"] {
+        for name in [
+            "transactional.id",
+            "acks",
+            "request.required.acks",
+            "message.timeout.ms",
+            "isolation.level",
+            "partitioner",
+        ] {
             assert!(refusal(name).is_some(), "{name}");
         }
-        for name in ["security.protocol", "sasl.mechanism", "ssl.ca.location", "client.id", "linger.ms", "compression.type"] {
+        for name in
+            ["security.protocol", "sasl.mechanism", "ssl.ca.location", "client.id", "linger.ms", "compression.type"]
+        {
             assert!(refusal(name).is_none(), "{name}");
         }
     }

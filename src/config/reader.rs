@@ -94,7 +94,12 @@ impl<'a> Reader<'a> {
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
         if chosen.is_none() {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            self.refuse(&self.origin(key), key, format!("{text:?} is not known"), format!("accepted: {}", words.join(", ")));
+            self.refuse(
+                &self.origin(key),
+                key,
+                format!("{text:?} is not known"),
+                format!("accepted: {}", words.join(", ")),
+            );
         }
         chosen
     }

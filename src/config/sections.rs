@@ -85,7 +85,12 @@ fn server(reader: &mut Reader<'_>) -> Server {
     let url_origin = reader.origin(URL);
     let parts = parts.unwrap_or_else(|error| {
         reader.refuse(&url_origin, URL, error.to_string(), "write postgres://user@host:port/database");
-        url::Parts { host: Some(String::new()), user: Some(String::new()), database: Some(String::new()), ..url::Parts::default() }
+        url::Parts {
+            host: Some(String::new()),
+            user: Some(String::new()),
+            database: Some(String::new()),
+            ..url::Parts::default()
+        }
     });
     if parts.password.is_some() {
         reader.check_literal(URL, &url_origin);
@@ -110,7 +115,10 @@ fn server(reader: &mut Reader<'_>) -> Server {
 fn part(reader: &mut Reader<'_>, name: &'static str, from_url: Option<String>) -> String {
     match from_url {
         Some(value) => reader.text(("source", name)).unwrap_or(value),
-        None => reader.required(("source", name), &format!("set it, or source.url = \"postgres://user@host/database\" with its {name}")),
+        None => reader.required(
+            ("source", name),
+            &format!("set it, or source.url = \"postgres://user@host/database\" with its {name}"),
+        ),
     }
 }
 
@@ -150,7 +158,12 @@ fn client_identity(reader: &mut Reader<'_>) -> Option<ClientIdentity> {
         (Some(certificate), Some(key)) => Some(ClientIdentity { certificate, key }),
         (None, None) => None,
         (Some(_), None) => {
-            reader.refuse(&reader.origin(CERTIFICATE), CERTIFICATE, "the certificate has no key", "set source.tls_client_key");
+            reader.refuse(
+                &reader.origin(CERTIFICATE),
+                CERTIFICATE,
+                "the certificate has no key",
+                "set source.tls_client_key",
+            );
             None
         }
         (None, Some(_)) => {
@@ -184,7 +197,11 @@ fn kafka(reader: &mut Reader<'_>) -> Kafka {
         topic,
         partitions: reader.number(("kafka", "partitions"), 12, 1..=10_000),
         replication,
-        min_insync_replicas: reader.number(("kafka", "min_insync_replicas"), replication.min(2), 1..=i64::from(replication)),
+        min_insync_replicas: reader.number(
+            ("kafka", "min_insync_replicas"),
+            replication.min(2),
+            1..=i64::from(replication),
+        ),
         min_compaction_lag: reader.milliseconds(("kafka", "min_compaction_lag_ms"), WEEK_MS, 0..=DECADE_MS),
         delete_retention: reader.milliseconds(("kafka", "delete_retention_ms"), WEEK_MS, 60_000..=DECADE_MS),
         transaction_timeout: reader.milliseconds(("kafka", "transaction_timeout_ms"), 900_000, 1000..=24 * HOUR_MS),
@@ -201,7 +218,9 @@ fn namespace(reader: &mut Reader<'_>, topic: &str) -> String {
         return namespace; // The topic is complained about already.
     }
     if !is_namespace(&namespace) {
-        let remedy = format!("Avro takes names of letters, digits and _ between dots, none beginning with a digit; for instance namespace = {proposal:?}");
+        let remedy = format!(
+            "Avro takes names of letters, digits and _ between dots, none beginning with a digit; for instance namespace = {proposal:?}"
+        );
         let what = format!("{namespace:?} cannot be the namespace of schemas");
         reader.refuse(&reader.origin(NAMESPACE), NAMESPACE, what, remedy);
     } else if namespace == "penstock" || namespace.starts_with("penstock.") {
@@ -261,6 +280,7 @@ fn tables(reader: &mut Reader<'_>, document: &Document) -> Tables {
         exclude: columns("exclude"),
         ignore_updates: columns("ignore_updates"),
         accept_unchanged: columns("accept_unchanged"),
+        leave_out: reader.list(("tables", "leave_out"), "write \"schema.table\"").into_iter().collect(),
         capture: reader.list(("tables", "capture"), "write \"schema.table\" or \"schema.*\""),
         account_column: reader.text(("tables", "account_column")).unwrap_or_else(|| "account_id".to_owned()),
         account_columns,

@@ -106,7 +106,8 @@ fn the_tls_mode_is_left_to_the_host_unless_chosen() {
 #[test]
 fn keys_of_their_own_win_over_the_url_and_variables_over_both() {
     let content = minimal_with("source", "port = 6000\ndatabase = \"other\"");
-    let config = load(&content, &[("PENSTOCK_SOURCE__DATABASE", "third"), ("PENSTOCK_SOURCE__HOST", "/run/pg")]).unwrap();
+    let config =
+        load(&content, &[("PENSTOCK_SOURCE__DATABASE", "third"), ("PENSTOCK_SOURCE__HOST", "/run/pg")]).unwrap();
     assert_eq!(config.source.server.database, "third");
     assert_eq!(config.source.server.host, Host::Unix { directory: PathBuf::from("/run/pg"), port: 6000 });
 }
@@ -140,13 +141,22 @@ fn unknown_names_are_refused_with_the_nearest_known() {
         ("source", "pasword_file = \"x\"", "2: source.pasword_file: there is no such key; did you mean password_file?"),
         ("kafka", "slot = \"x\"", "6: kafka.slot: there is no such key; slot belongs in section [source]"),
         ("kafak", "topic = \"x\"", "13: kafak: there is no such section; did you mean kafka?"),
-        ("tables.\"public.a\"", "acount_column = \"id\"", "14: tables.\"public.a\".acount_column: there is no such key; did you mean account_column?"),
-        ("tables.public.a", "account_column = \"id\"", "13: tables.\"public\".a: a table's name is one key; write [tables.\"public.a\"], with the quotes"),
+        (
+            "tables.\"public.a\"",
+            "acount_column = \"id\"",
+            "14: tables.\"public.a\".acount_column: there is no such key; did you mean account_column?",
+        ),
+        (
+            "tables.public.a",
+            "account_column = \"id\"",
+            "13: tables.\"public\".a: a table's name is one key; write [tables.\"public.a\"], with the quotes",
+        ),
     ] {
         assert_eq!(problems(load(&minimal_with(section, line), &[])), [expected]);
     }
     let variable = problems(load(MINIMAL, &[("PENSTOCK_KAFKA__PARTITION", "3")]));
-    let expected = "PENSTOCK_KAFKA__PARTITION: : there is no setting of this name; did you mean PENSTOCK_KAFKA__PARTITIONS?";
+    let expected =
+        "PENSTOCK_KAFKA__PARTITION: : there is no setting of this name; did you mean PENSTOCK_KAFKA__PARTITIONS?";
     assert_eq!(variable, [expected]);
 }
 
@@ -154,26 +164,62 @@ fn unknown_names_are_refused_with_the_nearest_known() {
 fn values_that_make_no_sense_are_refused_with_a_remedy() {
     for (section, line, expected) in [
         ("kafka", "partitions = 0", "kafka.partitions: 0 is out of range; it must lie between 1 and 10000"),
-        ("kafka", "partitions = \"3\"", "kafka.partitions: the value is of another kind (string); write a whole number"),
+        (
+            "kafka",
+            "partitions = \"3\"",
+            "kafka.partitions: the value is of another kind (string); write a whole number",
+        ),
         ("kafka", "topic = \"a b\"", "kafka.topic: \"a b\" is not a topic name"),
         ("kafka", "topic = \"a-b\"", "kafka.namespace: \"a-b\" cannot be the namespace of schemas"),
         ("kafka", "namespace = \"penstock.wire\"", "kafka.namespace: penstock is the bridge's own namespace"),
-        ("kafka", "min_insync_replicas = 4", "kafka.min_insync_replicas: 4 is out of range; it must lie between 1 and 3"),
+        (
+            "kafka",
+            "min_insync_replicas = 4",
+            "kafka.min_insync_replicas: 4 is out of range; it must lie between 1 and 3",
+        ),
         ("kafka", "properties = { acks = 1 }", "kafka.properties: acks is the bridge's own; remove it"),
         ("kafka", "properties.transactional.id = \"x\"", "kafka.properties: transactional.id is the bridge's own"),
-        ("kafka", "properties = { \"sasl.password\" = \"x\" }", "kafka.properties: a secret stands in a file that others can read"),
+        (
+            "kafka",
+            "properties = { \"sasl.password\" = \"x\" }",
+            "kafka.properties: a secret stands in a file that others can read",
+        ),
         ("source", "number = 65536", "source.number: 65536 is out of range; it must lie between 0 and 65535"),
         ("source", "slot = \"A\"", "source.slot: \"A\" is not a slot name"),
-        ("source", "tls_mode = \"verify\"", "source.tls_mode: \"verify\" is no TLS mode; there are disable, prefer, require, verify-ca and verify-full"),
+        (
+            "source",
+            "tls_mode = \"verify\"",
+            "source.tls_mode: \"verify\" is no TLS mode; there are disable, prefer, require, verify-ca and verify-full",
+        ),
         ("source", "user = \" \"", "source.user: the value is empty; set it or leave the key out"),
-        ("tables", "exclude = [\"accounts.secret\"]", "tables.exclude: \"accounts.secret\" is not of the form schema.table.column"),
-        ("tables.accounts", "account_column = \"id\"", "tables.account_column: \"accounts\" is not of the form schema.table"),
-        ("limits", "group_bytes_max = 100_000_000", "limits.group_bytes_max: 100000000 never fits into the bytes in flight"),
+        (
+            "tables",
+            "exclude = [\"accounts.secret\"]",
+            "tables.exclude: \"accounts.secret\" is not of the form schema.table.column",
+        ),
+        (
+            "tables.accounts",
+            "account_column = \"id\"",
+            "tables.account_column: \"accounts\" is not of the form schema.table",
+        ),
+        (
+            "limits",
+            "group_bytes_max = 100_000_000",
+            "limits.group_bytes_max: 100000000 never fits into the bytes in flight",
+        ),
         ("faults", "poison = \"dead_letter\"", "faults.poison: \"dead_letter\" is not known; accepted: halt"),
-        ("faults", "oversized_transaction = \"split\"", "faults.oversized_transaction: \"split\" is not known; accepted: halt"),
+        (
+            "faults",
+            "oversized_transaction = \"split\"",
+            "faults.oversized_transaction: \"split\" is not known; accepted: halt",
+        ),
         ("http", "listen = \"9464\"", "http.listen: this is not address:port; write \"127.0.0.1:9464\""),
         ("log", "level = \"loud\"", "log.level: \"loud\" is not known; accepted: error, warn, info, debug, trace"),
-        ("source", "tls_client_key = \"k\"", "source.tls_client_key: the key has no certificate; set source.tls_client_certificate"),
+        (
+            "source",
+            "tls_client_key = \"k\"",
+            "source.tls_client_key: the key has no certificate; set source.tls_client_certificate",
+        ),
         ("registry", "user = \"u\"", "registry.user: the user has no password; set registry.password_file"),
         ("source", "url = 3", "duplicate key"),
     ] {
@@ -186,7 +232,15 @@ fn values_that_make_no_sense_are_refused_with_a_remedy() {
 fn all_problems_are_told_at_once() {
     let found = problems(load("[kafka]\npartitions = 0\n", &[]));
     let keys: Vec<&str> = found.iter().filter_map(|line| line.split(": ").nth(1)).collect();
-    let expected = ["source.name", "source.host", "source.user", "source.database", "kafka.brokers", "kafka.partitions", "registry.url"];
+    let expected = [
+        "source.name",
+        "source.host",
+        "source.user",
+        "source.database",
+        "kafka.brokers",
+        "kafka.partitions",
+        "registry.url",
+    ];
     assert_eq!(keys, expected);
 }
 
@@ -238,24 +292,31 @@ fn a_password_comes_from_a_file_beside_the_configuration_or_from_a_variable() {
 #[test]
 fn kafka_properties_are_read_with_and_without_quotes_and_from_files() {
     let folder = Folder::new(
-        &format!("{MINIMAL}[kafka.properties]\nsecurity.protocol = \"SASL_SSL\"\n\"linger.ms\" = 5\n[kafka.property_files]\nsasl.password = \"secret\"\n"),
+        &format!(
+            "{MINIMAL}[kafka.properties]\nsecurity.protocol = \"SASL_SSL\"\n\"linger.ms\" = 5\n[kafka.property_files]\nsasl.password = \"secret\"\n"
+        ),
         0o644,
     );
     fs::write(folder.0.path().join("secret"), "pw\n").unwrap();
     let config = folder.load(&[]).unwrap();
-    let read: Vec<(&str, &str)> = config.kafka.properties.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    let read: Vec<(&str, &str)> =
+        config.kafka.properties.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(read, [("linger.ms", "5"), ("sasl.password", "pw"), ("security.protocol", "SASL_SSL")]);
     assert!(!format!("{config:?}").contains("\"pw\""), "passwords must not be printed");
 }
 
 #[test]
 fn tables_have_rules_of_their_own() {
-    let content = format!("{MINIMAL}exclude = [\"public.tokens.secret_hash\"]\n[tables.\"public.accounts\"]\naccount_column = \"id\"\n");
+    let content = format!(
+        "{MINIMAL}exclude = [\"public.tokens.secret_hash\"]\n[tables.\"public.accounts\"]\naccount_column = \"id\"\n"
+    );
     let tables = load(&content, &[]).unwrap().tables;
     let accounts = TableName::new("public", "accounts");
     assert_eq!(tables.account_column(&accounts), "id");
     assert_eq!(tables.account_column(&TableName::new("public", "tokens")), "account_id");
     assert!(tables.captures(&accounts) && !tables.captures(&TableName::new("private", "accounts")));
+    let tables_left_out = load(&minimal_with("tables", "leave_out = [\"public.accounts\"]"), &[]).unwrap().tables;
+    assert!(!tables_left_out.captures(&accounts) && tables_left_out.captures(&TableName::new("public", "tokens")));
     assert!(tables.exclude.contains(&TableName::new("public", "tokens").column("secret_hash")));
 }
 
@@ -273,7 +334,12 @@ fn the_example_is_valid_and_names_every_key() {
         }
     }
     for key in KEYS {
-        assert!(named.contains(&format!("{}.{}", key.section, key.name)), "{}.{} is not in the example", key.section, key.name);
+        assert!(
+            named.contains(&format!("{}.{}", key.section, key.name)),
+            "{}.{} is not in the example",
+            key.section,
+            key.name
+        );
     }
     for key in TABLE_KEYS {
         assert!(named.contains(&format!("tables.\"public.accounts\".{key}")), "{key} is not in the example");

@@ -1,6 +1,7 @@
 //! librdkafka's configuration: what an operator may set, and what the guarantees rest on and nobody may.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 
@@ -11,10 +12,9 @@ pub struct Brokers {
     pub bootstrap: String,
     /// librdkafka properties of the operator: security above all.
     pub properties: BTreeMap<String, String>,
+    /// The longest transaction; the brokers' `transaction.max.timeout.ms` must allow it.
+    pub transaction_timeout: Duration,
 }
-
-/// The longest transaction the brokers are asked for, in milliseconds: Kafka's own default maximum.
-pub const TRANSACTION_TIMEOUT_MS: u32 = 900_000;
 
 impl Brokers {
     fn base(&self) -> ClientConfig {
@@ -47,7 +47,7 @@ impl Brokers {
             .set("acks", "all")
             // Unset, it would silently become the transaction's timeout and drop records of a long outage.
             .set("message.timeout.ms", "0")
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+            .set("transaction.timeout.ms", self.transaction_timeout.as_millis().to_string())
             .set("queue.buffering.max.messages", "1000000")
             // Bytes are bounded by the bridge; this only has to be larger.
             .set("queue.buffering.max.kbytes", "2097151")

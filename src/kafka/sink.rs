@@ -8,6 +8,7 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use penstock_core::batch::{Batch, Record};
@@ -17,12 +18,14 @@ use penstock_wire::partition::Partitioner;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Message};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// How long to wait for a command while delivery reports are due. Bounds what polling adds to the latency of a commit.
 const POLL_INTERVAL: Duration = Duration::from_micros(300);
+/// How long an orderly end waits for the coordinator.
+const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait for a command while nothing is due.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
 /// Marks the progress record's delivery report; tickets count groups and never get there.
@@ -85,34 +88,60 @@ pub enum SinkError {
     },
 }
 
+impl SinkError {
+    /// A short name for metrics.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Fenced => "fenced".into(),
+            Self::Kafka { source, .. } => match source.rdkafka_error_code() {
+                Some(code) => format!("{code:?}"),
+                None => "other".into(),
+            },
+        }
+    }
+}
+
 /// Handle of the producer's thread. Dropping it ends the thread and aborts what is not committed.
 #[derive(Debug)]
 pub struct Sink {
-    commands: Sender<Command>,
+    commands: Option<Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Sink {
     /// Starts the thread, which initialises transactions first and reports [`SinkEvent::Ready`].
     pub fn start(config: ClientConfig, topics: Topics, events: UnboundedSender<SinkEvent>) -> std::io::Result<Self> {
         let (commands, receiver) = channel();
-        std::thread::Builder::new().name("sink".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("sink".into()).spawn(move || {
             if let Err(error) = work(&config, &topics, &receiver, &events) {
                 // The loop is gone when nobody listens; there is nobody left to tell.
                 let _ = events.send(SinkEvent::Failed(error));
             }
         })?;
-        Ok(Self { commands })
+        Ok(Self { commands: Some(commands), thread: Some(thread) })
+    }
+
+    /// Ends the thread and gives it, so that an orderly exit can wait for the open transaction to be aborted.
+    pub fn end(mut self) -> Option<JoinHandle<()>> {
+        self.commands = None;
+        self.thread.take()
+    }
+
+    /// A thread that has ended has said why, as an event.
+    fn order(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(command);
+        }
     }
 
     /// Produces a batch in the open Kafka transaction.
     pub fn produce(&self, batch: Batch) {
-        // A thread that has ended has said why, as an event.
-        let _ = self.commands.send(Command::Produce(batch));
+        self.order(Command::Produce(batch));
     }
 
     /// Produces progress in the open Kafka transaction and commits it.
     pub fn commit(&self, progress: ProgressRecord) {
-        let _ = self.commands.send(Command::Commit(progress));
+        self.order(Command::Commit(progress));
     }
 }
 
@@ -216,7 +245,10 @@ fn work(
             Ok(Command::Produce(batch)) => worker.produce(batch)?,
             Ok(Command::Commit(progress)) => worker.commit(&progress)?,
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => {
+                worker.abort();
+                return Ok(());
+            }
         }
         worker.poll(Duration::ZERO)?;
     }
@@ -291,6 +323,16 @@ impl Worker<'_> {
         self.in_transaction = false;
         self.report(SinkEvent::Committed);
         Ok(())
+    }
+
+    /// An open transaction would hold back every `read_committed` reader until it times out.
+    fn abort(&self) {
+        if self.in_transaction {
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+            if let Err(error) = self.producer.abort_transaction(ABORT_PATIENCE) {
+                tracing::info!(%error, "the open transaction was not aborted; the next start does it");
+            }
+        }
     }
 
     /// Serves delivery reports, and passes on what came.

@@ -39,7 +39,13 @@ pub struct Creation {
     pub partitions: u32,
     /// Copies of every partition.
     pub replication: u16,
-    /// Largest batch the change topic takes, in bytes.
+    /// Copies that must have a record before it counts as delivered.
+    pub min_insync_replicas: u16,
+    /// How long the full history stays.
+    pub min_compaction_lag: Duration,
+    /// How long tombstones stay.
+    pub delete_retention: Duration,
+    /// Largest batch a topic takes, in bytes.
     pub message_bytes_max: usize,
 }
 
@@ -50,8 +56,6 @@ pub struct TopicState {
     pub id: String,
     /// By partition: first offset kept, and offset behind the last record.
     pub offsets: Vec<(i64, i64)>,
-    /// Its configuration, as far as Penstock cares.
-    pub settings: BTreeMap<String, String>,
 }
 
 /// Why topics cannot be created or described.
@@ -112,9 +116,11 @@ impl Topics {
 
     /// Creates what is missing of the change, progress and dead-letter topics.
     pub async fn create(&self, names: &Names, creation: Creation) -> Result<(), TopicsError> {
+        let lag = creation.min_compaction_lag.as_millis().to_string();
+        let compacted = [("cleanup.policy", "compact"), ("min.compaction.lag.ms", lag.as_str())];
         let partitions = i32::try_from(creation.partitions).expect("configuration bounds the partition count");
-        self.create_one(&names.changes, partitions, creation, &[("min.compaction.lag.ms", "604800000")]).await?;
-        self.create_one(&names.progress(), 1, creation, &[]).await?;
+        self.create_one(&names.changes, partitions, creation, &compacted).await?;
+        self.create_one(&names.progress(), 1, creation, &[("cleanup.policy", "compact")]).await?;
         self.create_one(&names.dead_letter(), 1, creation, &[("cleanup.policy", "delete"), ("retention.ms", "-1")]).await
     }
 
@@ -125,16 +131,15 @@ impl Topics {
         creation: Creation,
         more: &[(&str, &str)],
     ) -> Result<(), TopicsError> {
-        let in_sync = if creation.replication >= 3 { "2" } else { "1" };
+        let in_sync = creation.min_insync_replicas.to_string();
         let bytes = creation.message_bytes_max.to_string();
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(creation.replication)))
-            .set("min.insync.replicas", in_sync)
+        let retention = creation.delete_retention.as_millis().to_string();
+        let replication = TopicReplication::Fixed(i32::from(creation.replication));
+        let mut topic = NewTopic::new(name, partitions, replication)
+            .set("min.insync.replicas", &in_sync)
             .set("max.message.bytes", &bytes)
-            .set("delete.retention.ms", "604800000")
+            .set("delete.retention.ms", &retention)
             .set("message.timestamp.type", "CreateTime");
-        if !more.iter().any(|(key, _)| *key == "cleanup.policy") {
-            topic = topic.set("cleanup.policy", "compact");
-        }
         for (key, value) in more {
             topic = topic.set(key, value);
         }
@@ -150,28 +155,8 @@ impl Topics {
         Ok(())
     }
 
-    /// The topic as it is, or `None` if there is none of that name.
-    pub async fn describe(&self, name: &str) -> Result<Option<TopicState>, TopicsError> {
-        let id = match topic_id(self.admin.inner(), name) {
-            Ok(id) => id,
-            Err(TopicIdError::Missing(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let reader: BaseConsumer = self.brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
-        let metadata = reader.fetch_metadata(Some(name), TIMEOUT).map_err(kafka("fetch metadata"))?;
-        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-        let mut offsets = Vec::with_capacity(partitions);
-        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            offsets.push(reader.fetch_watermarks(name, partition, TIMEOUT).map_err(kafka("fetch watermarks"))?);
-        }
-        if offsets.is_empty() {
-            let reason = "its metadata names no partitions yet".to_owned();
-            return Err(TopicsError::NotReady { topic: name.to_owned(), reason });
-        }
-        Ok(Some(TopicState { id, offsets, settings: self.settings(name).await? }))
-    }
-
-    async fn settings(&self, name: &str) -> Result<BTreeMap<String, String>, TopicsError> {
+    /// What the topic is configured with.
+    pub async fn settings(&self, name: &str) -> Result<BTreeMap<String, String>, TopicsError> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let asked = [ResourceSpecifier::Topic(name)];
         let described = self.admin.describe_configs(&asked, &options).await.map_err(kafka("describe the topic's settings"))?;
@@ -185,4 +170,35 @@ impl Topics {
         }
         Ok(settings)
     }
+}
+
+/// The topic as it is, or `None` if there is none of that name. librdkafka's calls block, so a thread makes them.
+pub async fn describe(brokers: &Brokers, name: &str) -> Result<Option<TopicState>, TopicsError> {
+    let (brokers, topic) = (brokers.clone(), name.to_owned());
+    let described = tokio::task::spawn_blocking(move || describe_blocking(&brokers, &topic)).await;
+    described.unwrap_or_else(|error| {
+        Err(TopicsError::NotReady { topic: name.to_owned(), reason: format!("describing it failed: {error}") })
+    })
+}
+
+fn describe_blocking(brokers: &Brokers, name: &str) -> Result<Option<TopicState>, TopicsError> {
+    let admin: AdminClient<DefaultClientContext> = brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
+    let id = match topic_id(admin.inner(), name) {
+        Ok(id) => id,
+        Err(TopicIdError::Missing(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let reader = brokers.reader(IsolationLevel::ReadUncommitted).create();
+    let reader: BaseConsumer = reader.map_err(kafka("configure a reader"))?;
+    let metadata = reader.fetch_metadata(Some(name), TIMEOUT).map_err(kafka("fetch metadata"))?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let mut offsets = Vec::with_capacity(partitions);
+    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+        offsets.push(reader.fetch_watermarks(name, partition, TIMEOUT).map_err(kafka("fetch watermarks"))?);
+    }
+    if offsets.is_empty() {
+        let reason = "its metadata names no partitions yet".to_owned();
+        return Err(TopicsError::NotReady { topic: name.to_owned(), reason });
+    }
+    Ok(Some(TopicState { id, offsets }))
 }

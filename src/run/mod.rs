@@ -14,6 +14,7 @@ use crate::kafka::sink::SinkError;
 use crate::source::{Class, Connection, SourceError, StatusUpdate};
 
 mod clock;
+mod first;
 mod opening;
 mod shell;
 mod stream;
@@ -52,13 +53,13 @@ pub enum SessionEnd {
 /// Runs until told to stop, or until a human must act.
 pub async fn run(shell: &Shell, start: Start, mut shutdown: watch::Receiver<bool>) -> Result<(), RunError> {
     let mut pause = FIRST_PAUSE;
-    let mut start = Some(start);
+    let mut fresh = None;
     while !*shutdown.borrow() {
         let Some(mut connection) = connect(shell, &mut shutdown).await? else { break };
         shell.health.no_longer_waits("postgres");
         loop {
             let began = Instant::now();
-            let (end, status) = opening::session(&mut connection, shell, &mut start, &mut shutdown).await;
+            let (end, status) = opening::session(&mut connection, shell, start, &mut fresh, &mut shutdown).await;
             shell.health.streams(false);
             if began.elapsed() > HEALTHY_AFTER {
                 pause = FIRST_PAUSE;
@@ -122,6 +123,10 @@ async fn settle(
             end_copy(connection, status).await;
             Err(RunError::Refused(refusal))
         }
+        SessionEnd::Run(error) if error.class() == Class::Retry => {
+            shell.health.waits_for("start", describe(&*error));
+            Ok(Some(end_copy(connection, status).await))
+        }
         SessionEnd::Run(error) => {
             end_copy(connection, status).await;
             Err(*error)
@@ -144,11 +149,12 @@ async fn end_copy(connection: &mut Connection, status: StatusUpdate) -> bool {
 }
 
 async fn connect(shell: &Shell, shutdown: &mut watch::Receiver<bool>) -> Result<Option<Connection>, RunError> {
+    let options = shell.connect_options();
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(None),
-            attempt = Connection::connect(&shell.connect_options()) => attempt,
+            attempt = Connection::connect(&options) => attempt,
         };
         match attempt {
             Ok(connection) => return Ok(Some(connection)),
@@ -164,7 +170,7 @@ async fn connect(shell: &Shell, shutdown: &mut watch::Receiver<bool>) -> Result<
 }
 
 /// An error with all of its causes.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

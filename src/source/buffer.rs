@@ -49,11 +49,6 @@ impl ReadBuffer {
         self.unread().len()
     }
 
-    /// Bytes of memory held.
-    pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     /// The tag of the message at the front, if all of it is here.
     pub(super) fn complete_tag(&self) -> Result<Option<u8>, SourceError> {
         let header = self.header()?;
@@ -247,7 +242,7 @@ mod tests {
             SourceError::FrameTooLarge { frame_bytes, frame_bytes_max }
                 if frame_bytes == size + 5 && frame_bytes_max == size
         ));
-        assert_eq!(buffer.capacity(), READ_BUFFER_BYTES);
+        assert_eq!(buffer.bytes.capacity(), READ_BUFFER_BYTES);
     }
 
     #[test]
@@ -257,10 +252,10 @@ mod tests {
         for part in huge.chunks(100_000) {
             assert!(feed(&mut buffer, part, huge.len()).unwrap());
         }
-        assert!(buffer.capacity() < huge.len() + READ_BUFFER_BYTES);
+        assert!(buffer.bytes.capacity() < huge.len() + READ_BUFFER_BYTES);
         assert_eq!(buffer.take().unwrap().unwrap().body.len(), READ_BUFFER_BYTES * 8);
         assert!(feed(&mut buffer, &message(b'd', b"small"), huge.len()).unwrap());
-        assert_eq!(buffer.capacity(), READ_BUFFER_BYTES);
+        assert_eq!(buffer.bytes.capacity(), READ_BUFFER_BYTES);
         assert_eq!(taken(&mut buffer), vec![(b'd', b"small".to_vec())]);
     }
 
@@ -289,6 +284,6 @@ mod tests {
             assert!(feed(&mut buffer, part, 100).unwrap());
         }
         assert_eq!(taken(&mut buffer), vec![(b'Z', b"I".to_vec())]);
-        assert_eq!(buffer.capacity(), READ_BUFFER_BYTES);
+        assert_eq!(buffer.bytes.capacity(), READ_BUFFER_BYTES);
     }
 }

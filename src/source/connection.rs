@@ -25,6 +25,8 @@ pub struct Connection {
 pub(super) enum Phase {
     /// A command.
     Ready,
+    /// A command, but no second stream: see [`Connection::end_copy`].
+    Ended,
     /// It is answering; or it was, and we stopped listening.
     Busy,
     /// Status updates, or the end of the copy.
@@ -84,9 +86,12 @@ impl Connection {
         self.link.transport().is_encrypted()
     }
 
-    /// Whether a command may be sent: not while streaming, and not after an exchange that was given up.
+    /// Whether a query may be sent: not while streaming, and not after an exchange that was given up.
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
+        match self.phase {
+            Phase::Ready | Phase::Ended => true,
+            Phase::Busy | Phase::Streaming => false,
+        }
     }
 
     /// Who the server is (IDENTIFY_SYSTEM).
@@ -109,7 +114,7 @@ impl Connection {
     /// Runs SQL, or a replication command, by the simple protocol; returns the rows of all its statements. For small
     /// answers: all of it is held in memory, within a bound.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>, SourceError> {
-        self.send_command(sql).await?;
+        let ready = self.send_command(sql).await?;
         let mut rows = Vec::new();
         let mut bytes = 0_usize;
         let mut failure = None;
@@ -137,11 +142,8 @@ impl Connection {
                 }
             }
         }
-        self.phase = Phase::Ready;
-        match failure {
-            None => Ok(rows),
-            Some(error) => Err(error.into()),
-        }
+        self.phase = ready;
+        failure.map_or(Ok(rows), |error| Err(error.into()))
     }
 
     /// Says goodbye and closes the socket. While streaming, `end_copy` comes first: without it the server notices at its
@@ -152,18 +154,19 @@ impl Connection {
         self.link.shutdown().await
     }
 
-    /// Sends a command. From here to its ReadyForQuery the session is busy.
-    pub(super) async fn send_command(&mut self, command: &str) -> Result<(), SourceError> {
-        if self.phase != Phase::Ready {
+    /// Sends a command. From here to its ReadyForQuery the session is busy; after that it is what this returns.
+    pub(super) async fn send_command(&mut self, command: &str) -> Result<Phase, SourceError> {
+        if !self.is_ready() {
             return Err(SourceError::Interrupted);
         }
         if command.contains('\0') {
             return Err(SourceError::ZeroByte { in_what: "command" });
         }
-        self.phase = Phase::Busy;
+        let ready = std::mem::replace(&mut self.phase, Phase::Busy);
         self.link
             .queue(Some(b'Q'), |body| startup::put_text(body, command))?;
-        self.link.flush().await
+        self.link.flush().await?;
+        Ok(ready)
     }
 }
 

@@ -61,6 +61,12 @@ pub enum SourceError {
     /// An earlier exchange on this connection failed or was given up half-way: what would be read next is unknown.
     #[error("an earlier exchange on this connection did not come to its end")]
     Interrupted,
+    /// A stream was asked for on a connection that has had one; see `Connection::end_copy`.
+    #[error("a walsender streams a logical slot only once per connection, and this one has")]
+    StreamedBefore,
+    /// A stream's method was called where none is open: before its start, or after an error ended it.
+    #[error("no replication stream is open on this connection")]
+    NotStreaming,
     /// The server reported an error.
     #[error(transparent)]
     Server(#[from] Box<ServerError>),
@@ -208,7 +214,10 @@ impl SourceError {
             Self::ConnectTimeout { .. } => (Retry, "check that the host is reachable (firewall) and not overloaded"),
             Self::Lost(_) | Self::Closed | Self::StreamEnded => (Retry, "it is tried again; see Postgres' log for why"),
             Self::WriteTimeout { .. } => (Retry, "it is tried again; the network or the server process hangs"),
-            Self::EndCopyTimeout { .. } | Self::Interrupted => (Retry, "nothing: a new connection is opened"),
+            Self::EndCopyTimeout { .. }
+            | Self::Interrupted
+            | Self::StreamedBefore
+            | Self::NotStreaming => (Retry, "nothing: a new connection is opened"),
             Self::Tls(TlsError::Handshake(_)) => (Retry, "it is tried again; see Postgres' log for why"),
             Self::Tls(TlsError::File { .. } | TlsError::Content { .. }) => {
                 (Halt, "correct the path or the file, and let the user that runs Penstock read it")

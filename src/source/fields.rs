@@ -19,10 +19,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn is_empty(self) -> bool {
-        self.rest.is_empty()
-    }
-
     /// Everything not yet read.
     pub(super) fn remainder(self) -> &'a [u8] {
         self.rest
@@ -100,7 +96,6 @@ mod tests {
         assert_eq!(fields.text().unwrap(), "ab");
         assert!(fields.end().is_err());
         assert_eq!(fields.slice(2).unwrap(), [1, 2]);
-        assert!(fields.is_empty());
         fields.end().unwrap();
         assert!(fields.byte().is_err());
     }

@@ -17,9 +17,9 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 pub enum Frame<'a> {
     /// A message of the output plugin.
     XLogData {
-        /// The LSN the server reports for the message. Neither unique nor monotonic across transactions.
+        /// The LSN the server reports for the message; 0/0 for some. Neither unique nor monotonic across transactions.
         start: Lsn,
-        /// The server's current end of WAL as it was sent; for logical slots usually equal to `start`.
+        /// For logical slots the same as `start`.
         end: Lsn,
         /// The server's clock when it sent this, in microseconds since 1970.
         sent_at_us: i64,

@@ -1,9 +1,10 @@
 //! The replication connection: a client of Postgres' streaming replication protocol, for one logical slot at a time.
 //!
 //! ```text
-//! Connection::connect ─▶ ready ──start_replication──▶ streaming ─▶ fill / next_frame / send_status
-//!                          ▲  └─ query, identify_system      │
-//!                          └────────── end_copy ◀────────────┘
+//! Connection::connect ─▶ ready ──start_replication──▶ streaming ──end_copy──▶ ended ──close──▶
+//!                          │                              │                    │
+//!                          └─ query, identify_system      │                    └─ query
+//!                                                         └─ fill, next_frame, send_status
 //! ```
 //! - `fill` waits for bytes, `next_frame` cuts frames out of them without waiting or copying: no await per row.
 //! - Every future may be dropped at any point. A dropped `fill` or `send_status` loses nothing; any other leaves a

@@ -25,6 +25,9 @@ impl Connection {
         at: Lsn,
         options: &[(&str, &str)],
     ) -> Result<(), SourceError> {
+        if self.phase == Phase::Ended {
+            return Err(SourceError::StreamedBefore);
+        }
         self.send_command(&start_command(slot, at, options)).await?;
         let mut failure = None;
         loop {
@@ -54,6 +57,11 @@ impl Connection {
     pub async fn fill(&mut self, frame_bytes_max: usize) -> Result<usize, SourceError> {
         self.streaming()?;
         self.link.fill(frame_bytes_max).await
+    }
+
+    /// TEMP
+    pub async fn fill_gathered(&mut self, frame_bytes_max: usize) -> Result<usize, SourceError> {
+        self.fill(frame_bytes_max).await
     }
 
     /// Cuts the next frame out of the bytes received; `None`: none is complete, `fill` again.
@@ -97,8 +105,12 @@ impl Connection {
     }
 
     /// Ends the stream: sends the final status, which the server takes into the slot before it answers; then CopyDone;
-    /// then drops whatever still comes until the server is ready for the next command. A server in the middle of a large
-    /// transaction sends all of it first: that is what `within` bounds.
+    /// then drops whatever still comes until the server is ready for the next query. By then the slot is free. A server
+    /// in the middle of a large transaction sends all of it first: that is what `within` bounds.
+    ///
+    /// The connection takes queries afterwards, but no second stream: a walsender remembers that its logical copy has
+    /// ended and would end the next one at once, after having said that it begins (Postgres bug #18754, all versions
+    /// up to 18). Who wants to go on opens another connection, before or after this.
     pub async fn end_copy(
         &mut self,
         final_status: StatusUpdate,
@@ -137,14 +149,14 @@ impl Connection {
                 }
             }
         }
-        self.phase = Phase::Ready;
+        self.phase = Phase::Ended;
         failure.map_or(Ok(()), |error| Err(SourceError::Server(error)))
     }
 
     fn streaming(&self) -> Result<(), SourceError> {
         match self.phase {
             Phase::Streaming => Ok(()),
-            Phase::Ready | Phase::Busy => Err(SourceError::Interrupted),
+            Phase::Ready | Phase::Ended | Phase::Busy => Err(SourceError::NotStreaming),
         }
     }
 }

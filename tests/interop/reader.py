@@ -43,7 +43,9 @@ def _options(arguments):
     parser = argparse.ArgumentParser(description="Decodes every record of Penstock's topics as JSON lines.")
     parser.add_argument("--bootstrap", required=True, help="Kafka brokers, host:port[,host:port]")
     parser.add_argument("--registry", required=True, help="base URL of the registry's Confluent API")
-    parser.add_argument("--topic", required=True, action="append", help="topic to read from its beginning; may be repeated")
+    parser.add_argument(
+        "--topic", required=True, action="append", help="topic to read from its beginning; may be repeated"
+    )
     parser.add_argument("--until-end", action="store_true", help="stop when every partition was read to its end")
     parser.add_argument(
         "--idle-timeout",
@@ -138,7 +140,9 @@ def _decode(registry, message, partitions):
     try:
         record = records.decode(registry, raw)
     except wire.Unreadable as error:
-        raise ReadFailed(f"cannot decode {place['topic']} [{place['partition']}] @ {place['offset']}: {error}") from error
+        raise ReadFailed(
+            f"cannot decode {place['topic']} [{place['partition']}] @ {place['offset']}: {error}"
+        ) from error
     return {**place, "timestamp_ms": timestamp_ms, **record}
 
 

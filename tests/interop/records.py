@@ -139,7 +139,9 @@ def _check_envelope(body):
         _check((body["source"][field] is None) == loaded, f"op {op!r} with source.{field} {body['source'][field]!r}")
     _check((body["transaction"] is None) == loaded, f"op {op!r} with transaction {body['transaction']!r}")
     for column in body["unchanged"]:
-        _check(after is not None and after.get(column, 0) is None, f"column {column!r} is unchanged, but not null in after")
+        _check(
+            after is not None and after.get(column, 0) is None, f"column {column!r} is unchanged, but not null in after"
+        )
 
 
 def _tombstone(registry, raw, header):

@@ -57,7 +57,10 @@ SCHEMAS = {
         "type": "record",
         "name": "Key",
         "namespace": "penstock.public.clients",
-        "fields": [{"name": "__account", "type": "string"}, {"name": "id", "type": {"type": "string", "logicalType": "uuid"}}],
+        "fields": [
+            {"name": "__account", "type": "string"},
+            {"name": "id", "type": {"type": "string", "logicalType": "uuid"}},
+        ],
     },
     2: {
         "type": "record",
@@ -98,7 +101,11 @@ SCHEMAS = {
         "type": "record",
         "name": "Progress",
         "namespace": "penstock.wire",
-        "fields": [{"name": "slot", "type": "string"}, {"name": "end_lsn", "type": "long"}, {"name": "last", "type": POSITION}],
+        "fields": [
+            {"name": "slot", "type": "string"},
+            {"name": "end_lsn", "type": "long"},
+            {"name": "last", "type": POSITION},
+        ],
     },
     6: {
         "type": "record",
@@ -134,7 +141,9 @@ class RegistryHandler(http.server.BaseHTTPRequestHandler):
         }
         missing = (404, b'{"error_code": 40403}')
         code, body = (
-            (200, json.dumps({"schema": json.dumps(schema)}).encode()) if schema else answers.get(int(schema_id), missing)
+            (200, json.dumps({"schema": json.dumps(schema)}).encode())
+            if schema
+            else answers.get(int(schema_id), missing)
         )
         self.send_response(code)
         self.end_headers()
@@ -146,7 +155,9 @@ class RegistryHandler(http.server.BaseHTTPRequestHandler):
 
 def framed(schema_id, value):
     stream = io.BytesIO()
-    fastavro.schemaless_writer(stream, fastavro.parse_schema(copy.deepcopy(SCHEMAS[schema_id]), named_schemas={}), value)
+    fastavro.schemaless_writer(
+        stream, fastavro.parse_schema(copy.deepcopy(SCHEMAS[schema_id]), named_schemas={}), value
+    )
     return struct.pack(">BI", 0, schema_id) + stream.getvalue()
 
 
@@ -258,7 +269,9 @@ class RecordsTest(unittest.TestCase):
         self.assertEqual(decoded["labels"], ["a", None, "🌊"])
         after = row(seen_at=-(2**63), latitude=float("-inf"), labels="[0:1]={a,b}")
         decoded = self.decode(raw(key(), framed(2, envelope("c", None, after)), [header()]))["value"]["after"]
-        self.assertEqual((decoded["seen_at"], decoded["latitude"], decoded["labels"]), (-(2**63), "-Infinity", "[0:1]={a,b}"))
+        self.assertEqual(
+            (decoded["seen_at"], decoded["latitude"], decoded["labels"]), (-(2**63), "-Infinity", "[0:1]={a,b}")
+        )
 
     def test_tombstone(self):
         decoded = self.decode(raw(key(), None, [header((1, COMMIT_LSN, 9))]))
@@ -279,11 +292,20 @@ class RecordsTest(unittest.TestCase):
 
     def test_dead_letter_with_and_without_a_key(self):
         value = framed(
-            6, {"schema": "public", "table": "clients", "op": "c", "reason": "too large", "columns": {"id": ROW, "x": None}}
+            6,
+            {
+                "schema": "public",
+                "table": "clients",
+                "op": "c",
+                "reason": "too large",
+                "columns": {"id": ROW, "x": None},
+            },
         )
         self.assertEqual(self.decode(raw(key(), value, [header()]))["key"]["id"], ROW)
         decoded = self.decode(raw(None, value, [header()], partition=0, partitions=1))
-        self.assertEqual((decoded["kind"], decoded["key"], decoded["value"]["columns"]["x"]), ("dead_letter", None, None))
+        self.assertEqual(
+            (decoded["kind"], decoded["key"], decoded["value"]["columns"]["x"]), ("dead_letter", None, None)
+        )
 
     def test_schemas_are_fetched_once(self):
         first = self.registry.schema(1)
@@ -344,7 +366,8 @@ class RecordsTest(unittest.TestCase):
         self.refuse(raw(key(), good, [header((1, COMMIT_LSN, SEQ + 1))]), "but source.seq")
         self.refuse(raw(None, good, [header()]), "no key")
         self.refuse(
-            raw(key(), good, [header()], partition=(PARTITION + 1) % PARTITIONS), f"belongs to partition {PARTITION} of 12"
+            raw(key(), good, [header()], partition=(PARTITION + 1) % PARTITIONS),
+            f"belongs to partition {PARTITION} of 12",
         )
 
     def test_contradictions_of_a_control_record(self):

@@ -18,5 +18,7 @@ pub mod cluster;
 pub mod kafka;
 pub mod limits;
 pub mod postgres;
+pub mod proxy;
 pub mod registry;
 pub mod server;
+pub mod system;

@@ -377,8 +377,9 @@ pub(crate) fn check_readable(folder: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::mpsc;
 
-    use super::{Bundle, Cache, Progress, Sums};
+    use super::{Bundle, Cache, Progress, Sums, verify};
 
     #[test]
     fn cache_folder_follows_the_environment() {
@@ -421,5 +422,40 @@ mod tests {
             .expect("cached");
         assert_eq!(folder, cache.folder(Bundle::Kafka));
         assert_eq!(steps.into_inner(), [Progress::Cached(Bundle::Kafka)]);
+    }
+
+    #[test]
+    fn who_comes_second_waits_and_finds_it_there() {
+        let root = tempfile::tempdir().expect("directory");
+        let cache = Cache::at(root.path());
+        let lock = cache.lock(Bundle::Kafka, &|_| {}).expect("lock");
+        let (sender, steps) = mpsc::channel();
+        let second = cache.clone();
+        let waiting = std::thread::spawn(move || {
+            let tell = |step| sender.send(step).expect("the test listens");
+            second.ensure(Bundle::Kafka, &tell)
+        });
+        assert_eq!(steps.recv(), Ok(Progress::Waiting(Bundle::Kafka)));
+        std::fs::create_dir(cache.folder(Bundle::Kafka)).expect("folder");
+        drop(lock);
+        assert_eq!(steps.recv(), Ok(Progress::Cached(Bundle::Kafka)));
+        let folder = waiting.join().expect("no panic").expect("found");
+        assert_eq!(folder, cache.folder(Bundle::Kafka));
+    }
+
+    #[test]
+    fn wrong_sum_names_the_file_both_sums_and_the_remedy() {
+        let folder = tempfile::tempdir().expect("directory");
+        let sums = Sums::parse(Bundle::Registry.sums());
+        let name = sums.names().next().expect("a name").to_owned();
+        std::fs::write(folder.path().join(&name), "a").expect("write");
+        let error = verify(Bundle::Registry, folder.path()).expect_err("another file");
+        let text = error.to_string();
+        let expected = Bundle::Registry.sums().split(' ').next().expect("a sum");
+        // printf a | sha256sum
+        let found = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+        for part in [name.as_str(), expected, found, "Remedy: remove", "~/.m2"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::probe;
+use super::probe::{self, Node};
 use crate::limits;
 use crate::server::{self, Error, Lifecycle, Port, Process, Sandbox, java};
 
@@ -102,10 +102,10 @@ impl Broker {
             Process::spawn(&format!("kafka broker {}", self.node), command, &self.log())
         };
         let alive = || {
-            let brokers = probe::brokers(self.port())?;
-            match brokers.contains(&self.node) {
+            let nodes = self.alive()?;
+            match nodes.iter().any(|node| node.id == self.node) {
                 true => Ok(()),
-                false => Err(format!("brokers {brokers:?} are alive")),
+                false => Err(format!("{nodes:?} are alive")),
             }
         };
         self.lifecycle
@@ -151,6 +151,14 @@ impl Broker {
     /// If it does not run.
     pub fn resume(&self) -> Result<(), Error> {
         self.lifecycle.resume()
+    }
+
+    /// The brokers that this one knows to be alive, itself included, as it tells clients. Asked past any proxy.
+    ///
+    /// # Errors
+    /// If it does not answer in time; with the reason.
+    pub fn alive(&self) -> Result<Vec<Node>, String> {
+        probe::alive(self.port())
     }
 
     /// Its process id, while it runs.

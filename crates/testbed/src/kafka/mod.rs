@@ -15,6 +15,7 @@ use crate::server::{self, Error};
 
 pub use broker::Broker;
 use broker::Ports;
+pub use probe::Node;
 
 /// A Kafka cluster.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Kafka {
                 .brokers
                 .iter()
                 .filter(|broker| broker.pid().is_some())
-                .map(|broker| probe::brokers(broker.port()).map(|brokers| brokers.len()))
+                .map(|broker| broker.alive().map(|nodes| nodes.len()))
                 .collect();
             if !seen.is_empty() && seen.iter().all(|seen| *seen == Ok(count)) {
                 return Ok(());

@@ -11,8 +11,17 @@ use crate::limits;
 const METADATA: (i16, i16) = (3, 1);
 const CORRELATION: i32 = 0x7065_6e73;
 
-/// The ids of the brokers that the broker at this loopback port knows to be alive.
-pub(super) fn brokers(port: u16) -> Result<Vec<i32>, String> {
+/// A broker as clients are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Node {
+    /// Its node id.
+    pub id: i32,
+    /// Its advertised port.
+    pub port: i32,
+}
+
+/// The brokers that the broker at this loopback port knows to be alive.
+pub(super) fn alive(port: u16) -> Result<Vec<Node>, String> {
     let answer = exchange(port).map_err(|error| error.to_string())?;
     parse(&answer).ok_or_else(|| format!("an answer of {} bytes that is no Metadata", answer.len()))
 }
@@ -47,7 +56,7 @@ fn request() -> Vec<u8> {
 }
 
 /// Correlation id, then per broker: id, host, port, rack; what follows does not matter here.
-fn parse(answer: &[u8]) -> Option<Vec<i32>> {
+fn parse(answer: &[u8]) -> Option<Vec<Node>> {
     let mut rest = answer;
     if int32(&mut rest)? != CORRELATION {
         return None;
@@ -57,9 +66,9 @@ fn parse(answer: &[u8]) -> Option<Vec<i32>> {
         .map(|_| {
             let id = int32(&mut rest)?;
             skip_string(&mut rest)?;
-            int32(&mut rest)?;
+            let port = int32(&mut rest)?;
             skip_string(&mut rest)?;
-            Some(id)
+            Some(Node { id, port })
         })
         .collect()
 }
@@ -80,7 +89,7 @@ fn skip_string(rest: &mut &[u8]) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CORRELATION, parse};
+    use super::{CORRELATION, Node, parse};
 
     fn answer() -> Vec<u8> {
         let mut bytes = CORRELATION.to_be_bytes().to_vec();
@@ -97,7 +106,8 @@ mod tests {
     #[test]
     fn brokers_are_read_and_every_cut_answer_is_refused() {
         let whole = answer();
-        assert_eq!(parse(&whole), Some(vec![1, 2]));
+        let node = |id| Node { id, port: 9092 };
+        assert_eq!(parse(&whole), Some(vec![node(1), node(2)]));
         for length in 0..whole.len() {
             assert_eq!(parse(&whole[..length]), None, "{length}");
         }

@@ -5,6 +5,7 @@
 //! data over kill and restart.
 
 pub mod http;
+pub mod scripted;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::limits;
 use crate::server::{self, Error, Lifecycle, Port, Process, Sandbox, java};
 
 pub use http::Answer;
+pub use scripted::Scripted;
 
 /// Where Apicurio serves Confluent's API, version 7.
 const API: &str = "/apis/ccompat/v7";

@@ -5,8 +5,14 @@
 //! Nothing here asks a catalog: what an OID means is immutable for built-in types, and told by the caller for others.
 
 mod array;
+mod array_binary;
+mod binary;
 mod calendar;
+mod float_text;
 mod kind;
+mod network;
+mod numeric;
+mod render;
 mod text;
 
 pub use kind::{Element, TypeInfo, ValueKind, builtin};
@@ -83,7 +89,7 @@ pub(crate) fn put_nullable(kind: ValueKind, column: Column<'_>, out: &mut Vec<u8
             Ok(())
         }
         Column::Text(text) => text::put(kind, Place::Nullable, text, out),
-        Column::Binary(_) => Err(Refusal::BinaryUnknown),
+        Column::Binary(bytes) => binary::put(kind, Place::Nullable, bytes, out),
     }
 }
 
@@ -94,6 +100,17 @@ pub(crate) fn put_bare(kind: ValueKind, column: Column<'_>, out: &mut Vec<u8>) -
         Column::Null => Err(Refusal::NullInKey),
         Column::Unchanged => Err(Refusal::NotSent),
         Column::Text(text) => text::put(kind, Place::Bare, text, out),
-        Column::Binary(_) => Err(Refusal::BinaryUnknown),
+        Column::Binary(bytes) => binary::put(kind, Place::Bare, bytes, out),
     }
+}
+
+/// Appends what Postgres would print for a value in binary format: for whoever needs the text of a column of a binary
+/// stream (the account, a dead letter). Nothing is appended if the value is refused.
+pub fn put_postgres_text(kind: ValueKind, binary: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let start = out.len();
+    let rendered = render::put(kind, binary, out);
+    if rendered.is_err() {
+        out.truncate(start);
+    }
+    rendered
 }

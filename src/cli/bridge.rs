@@ -1,0 +1,95 @@
+//! `run` and `setup`: the bridge itself, with its HTTP server and its signals.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::run::{RunError, Shell, Start, run as run_bridge};
+use crate::{http, log};
+
+/// Runs the bridge to its end.
+pub(super) fn run(config: Config, start: Start) -> ExitCode {
+    log::init(&config.log);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("penstock: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(serve(config, start));
+    // Blocking calls of librdkafka that are still out must not hold up the exit.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config, start: Start) -> Result<(), RunError> {
+    let (stop, stopped) = watch::channel(false);
+    let signals = watch_signals().map_err(|source| RunError::Io { what: "listen for signals".into(), source })?;
+    let health = Health::default();
+    let metrics = Metrics::new();
+    let http = if start.setup_only {
+        None
+    } else {
+        let server = http::Server::bind(config.http.listen, metrics.clone(), health.clone()).await;
+        Some(server.map_err(|source| RunError::Io { what: "serve HTTP".into(), source })?)
+    };
+    let bridge = async {
+        let shell = Shell::new(config, health.clone(), metrics).await?;
+        run_bridge(&shell, start, stopped.clone()).await
+    };
+    tokio::pin!(bridge);
+    let server = async {
+        match http {
+            Some(server) => server.serve(stopped.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(server, signals);
+    loop {
+        tokio::select! {
+            ended = &mut bridge => {
+                if let Err(error) = &ended {
+                    health.stopped(error.to_string());
+                }
+                return ended;
+            }
+            () = &mut signals, if !*stop.borrow() => {
+                tracing::info!("stopping");
+                stop.send_replace(true);
+            }
+            () = &mut server => return Ok(()),
+        }
+    }
+}
+
+/// Ends at the first SIGINT or SIGTERM.
+fn watch_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn report(error: &RunError) {
+    let text = crate::run::describe(error);
+    tracing::error!(error = text, "stopped");
+    eprintln!("penstock: {text}");
+    if let Some(remedy) = error.remedy() {
+        eprintln!("penstock: {remedy}");
+    }
+}

@@ -1,0 +1,355 @@
+//! What every session shares: the configuration, the catalog, the registry, and where the bridge stands.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use penstock_core::bridge::Settings;
+use penstock_core::fault::Fault;
+use penstock_core::limits::Limits;
+use penstock_core::pgoutput::Relation;
+use penstock_core::relation::{CatalogFacts, Rules, TableRules};
+use penstock_core::resume::Refusal;
+use penstock_wire::control::{Control, ControlKey};
+use penstock_wire::dead_letter::DeadLetter;
+use penstock_wire::lsn::EndLsn;
+use penstock_wire::partition::{PartitionCountError, Partitioner};
+use penstock_wire::plan::Plan;
+use penstock_wire::progress::Progress;
+use penstock_wire::table::SourceInfo;
+use tokio::sync::Mutex;
+
+use super::describe;
+use crate::catalog::{Catalog, CatalogError};
+use crate::config::{Config, TableName};
+use crate::health::Health;
+use crate::kafka::client::Brokers;
+use crate::kafka::progress::ProgressError;
+use crate::kafka::sink::{ProgressRecord, Topics as SinkTopics};
+use crate::kafka::topics::{Names, TopicsError};
+use crate::metrics::Metrics;
+use crate::registry::{Registry, RegistryError, RegistryOptions};
+use crate::source::{Class, ConnectOptions, SourceError};
+
+/// Left of the topic's `max.message.bytes` for a record batch's own framing and headers.
+const BATCH_FRAMING_BYTES: usize = 1024;
+const CATALOG_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why the bridge ends although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The stream holds something that cannot be delivered.
+    #[error("{0}")]
+    Fault(Box<Fault>),
+    /// Slot, progress and topic do not agree.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// Postgres refuses.
+    #[error("Postgres")]
+    Source(#[from] SourceError),
+    /// The catalog cannot be asked.
+    #[error("the catalog")]
+    Catalog(#[from] CatalogError),
+    /// The registry refuses.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Topics cannot be created or described.
+    #[error("Kafka")]
+    Topics(#[from] TopicsError),
+    /// Progress cannot be read.
+    #[error("progress")]
+    Progress(#[from] ProgressError),
+    /// The stored progress is written in a way this version cannot read.
+    #[error("the progress record cannot be read: {0}")]
+    ProgressFormat(String),
+    /// `check` found what must be mended first.
+    #[error("{} finding(s) stop the bridge:\n{}", .0.len(), .0.join("\n"))]
+    Findings(Vec<String>),
+    /// Rows from before the slot would be missing.
+    #[error("{0}")]
+    LoadIncomplete(String),
+    /// Nobody would be able to read it.
+    #[error(transparent)]
+    Partitions(#[from] PartitionCountError),
+    /// A thread or a socket of our own.
+    #[error("{what}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// Whether waiting may mend it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Source(error) => error.class(),
+            Self::Catalog(error) => error.class(),
+            Self::Topics(TopicsError::Kafka { .. } | TopicsError::NotReady { .. } | TopicsError::Id(_)) => Class::Retry,
+            Self::Progress(ProgressError::Kafka { .. } | ProgressError::OpenTransaction { .. }) => Class::Retry,
+            Self::Topics(TopicsError::Refused { .. })
+            | Self::Progress(ProgressError::Malformed(..))
+            | Self::Fault(_)
+            | Self::Refused(_)
+            | Self::Registry(_)
+            | Self::ProgressFormat(_)
+            | Self::Findings(_)
+            | Self::LoadIncomplete(_)
+            | Self::Partitions(_)
+            | Self::Io { .. } => Class::Halt,
+        }
+    }
+
+    /// What the operator can do, where the error does not say it itself.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Fault(fault) => Some(fault.remedy()),
+            Self::Refused(refusal) => Some(refusal.remedy()),
+            Self::Source(error) => Some(error.advice().to_owned()),
+            Self::Catalog(error) => Some(error.advice().to_owned()),
+            Self::Registry(_) | Self::Findings(_) | Self::LoadIncomplete(_) | Self::Partitions(_) | Self::Io { .. } => None,
+            Self::Topics(_) | Self::Progress(_) => {
+                Some("Check kafka.brokers, the credentials in kafka.properties, and that the brokers are up.".into())
+            }
+            Self::ProgressFormat(_) => Some("Run the version of Penstock that wrote it, or a newer one.".into()),
+        }
+    }
+}
+
+/// How far the bridge has read and what is durable, for whoever shows it.
+#[derive(Debug, Default)]
+pub struct Positions {
+    read_to: AtomicU64,
+    durable: AtomicU64,
+}
+
+impl Positions {
+    /// Both at once; a reader may see one of them older, which a lag survives.
+    pub fn set(&self, read_to: EndLsn, durable: EndLsn) {
+        self.read_to.store(read_to.raw(), Ordering::Relaxed);
+        self.durable.store(durable.raw(), Ordering::Relaxed);
+    }
+
+    /// Read to, durable to.
+    pub fn get(&self) -> (EndLsn, EndLsn) {
+        (EndLsn::new(self.read_to.load(Ordering::Relaxed)), EndLsn::new(self.durable.load(Ordering::Relaxed)))
+    }
+}
+
+/// Registry ids of the schemas every bridge writes with.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnSchemas {
+    /// Of control records: key, value.
+    pub control: (u32, u32),
+    /// Of progress records.
+    pub progress: u32,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Shell {
+    pub config: Config,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub positions: Positions,
+    pub(super) registry: Registry,
+    pub(super) catalog: Mutex<Catalog>,
+    pub(super) partitioner: Partitioner,
+    pub(super) own_schemas: OwnSchemas,
+}
+
+impl Shell {
+    /// Sets up the clients and registers the bridge's own schemas, waiting for the registry if it must.
+    pub async fn new(config: Config, health: Health, metrics: Metrics) -> Result<Self, RunError> {
+        let registry = Registry::new(&RegistryOptions {
+            url: config.registry.url.clone(),
+            login: config.registry.login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned())),
+            timeout: config.registry.timeout,
+        })?;
+        let own_schemas = register_own(&registry, &config.kafka.topic, &health).await?;
+        Ok(Self {
+            partitioner: Partitioner::new(config.kafka.partitions)?,
+            catalog: Mutex::new(Catalog::new(config.source.server.connect_options("penstock catalog"))),
+            positions: Positions::default(),
+            config,
+            health,
+            metrics,
+            registry,
+            own_schemas,
+        })
+    }
+
+    pub(super) fn status_interval(&self) -> Duration {
+        self.config.source.status_interval
+    }
+
+    pub(super) fn frame_bytes_max(&self) -> usize {
+        self.config.limits.frame_bytes_max
+    }
+
+    pub(super) fn slot(&self) -> &str {
+        &self.config.source.slot
+    }
+
+    pub(super) fn connect_options(&self) -> ConnectOptions {
+        self.config.source.server.connect_options("penstock")
+    }
+
+    /// How to reach Kafka.
+    pub fn brokers(&self) -> Brokers {
+        brokers(&self.config)
+    }
+
+    /// The topics' names.
+    pub fn names(&self) -> Names {
+        Names { changes: self.config.kafka.topic.clone() }
+    }
+
+    pub(super) fn sink_topics(&self) -> SinkTopics {
+        let names = self.names();
+        SinkTopics { progress: names.progress(), changes: names.changes, partitioner: self.partitioner }
+    }
+
+    pub(super) fn transactional_id(&self) -> String {
+        format!("penstock-{}", self.config.source.name)
+    }
+
+    /// What the bridge is configured with.
+    pub(super) fn settings(&self) -> Settings {
+        let source = &self.config.source;
+        let limits = &self.config.limits;
+        Settings {
+            source: SourceInfo {
+                name: source.name.clone(),
+                number: source.number,
+                database: source.server.database.clone(),
+            },
+            partitioner: self.partitioner,
+            namespace: self.config.kafka.namespace.clone(),
+            source_in_key: source.number_in_key,
+            control_schema_ids: self.own_schemas.control,
+            rules: rules(&self.config),
+            limits: Limits {
+                in_flight_bytes_max: limits.in_flight_bytes_max,
+                record_bytes_max: limits.record_bytes_max.saturating_sub(BATCH_FRAMING_BYTES),
+                group_bytes_max: limits.group_bytes_max,
+                group_records_max: limits.group_records_max,
+                group_age_max: limits.group_age_max,
+                ..Limits::default()
+            },
+        }
+    }
+
+    /// A progress record as the sink produces it.
+    pub(super) fn progress_record(&self, progress: &Progress) -> ProgressRecord {
+        let mut value = Vec::with_capacity(512);
+        progress.encode(self.own_schemas.progress, &mut value);
+        ProgressRecord {
+            key: self.config.source.name.clone(),
+            value,
+            timestamp_ms: progress.postgres_clock_us.div_euclid(1000).max(0),
+        }
+    }
+
+    /// What the catalog adds to a relation message. Waits for Postgres; a relation it does not know is an error.
+    pub(super) async fn facts(&self, relation: &Relation) -> Result<CatalogFacts, RunError> {
+        let mut catalog = self.catalog.lock().await;
+        loop {
+            match facts(&mut catalog, relation).await {
+                Ok(facts) => {
+                    self.health.no_longer_waits("postgres catalog");
+                    return Ok(facts);
+                }
+                Err(error) if error.class() == Class::Retry => {
+                    catalog.disconnect();
+                    self.health.waits_for("postgres catalog", describe(&error));
+                    tokio::time::sleep(CATALOG_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Registers a table's schemas: key id, value id.
+    pub(super) async fn register(&self, schemas: &TableSchemas) -> Result<(u32, u32), RunError> {
+        let key = self.registry.register(&schemas.key.0, &schemas.key.1, &self.health).await?;
+        let value = self.registry.register(&schemas.value.0, &schemas.value.1, &self.health).await?;
+        Ok((key, value))
+    }
+
+    pub(super) fn schemas_of(&self, plan: &Plan) -> TableSchemas {
+        let topic = &self.config.kafka.topic;
+        TableSchemas {
+            key: (plan.key_subject(topic), plan.key_schema().to_owned()),
+            value: (plan.envelope_subject(topic), plan.envelope_schema().to_owned()),
+        }
+    }
+}
+
+/// Subject and schema text of a table's key and value.
+pub struct TableSchemas {
+    key: (String, String),
+    value: (String, String),
+}
+
+/// How to reach Kafka.
+pub fn brokers(config: &Config) -> Brokers {
+    Brokers {
+        bootstrap: config.kafka.brokers.join(","),
+        properties: config.kafka.properties.iter().map(|(k, v)| (k.clone(), v.expose().to_owned())).collect(),
+        transaction_timeout: config.kafka.transaction_timeout,
+    }
+}
+
+async fn register_own(registry: &Registry, topic: &str, health: &Health) -> Result<OwnSchemas, RunError> {
+    let subject = |name: &str| format!("{topic}-penstock.wire.{name}");
+    let key = registry.register(&subject("ControlKey"), ControlKey::schema(), health).await?;
+    let value = registry.register(&subject("Control"), Control::schema(), health).await?;
+    let progress = registry.register(&format!("{topic}.progress-penstock.wire.Progress"), Progress::schema(), health).await?;
+    registry.register(&format!("{topic}.dead_letter-penstock.wire.DeadLetter"), DeadLetter::schema(), health).await?;
+    Ok(OwnSchemas { control: (key, value), progress })
+}
+
+async fn facts(catalog: &mut Catalog, relation: &Relation) -> Result<CatalogFacts, CatalogError> {
+    let wanted: Vec<_> = relation.columns.iter().map(|column| (column.type_oid, column.type_modifier)).collect();
+    let types = catalog.types(&wanted).await?;
+    let primary_key = catalog.primary_key(relation.id).await?;
+    let mut facts = CatalogFacts { types: Vec::new(), variable_length: Vec::new(), primary_key };
+    for (resolved, column) in types.into_iter().zip(&relation.columns) {
+        let resolved = resolved.ok_or_else(|| CatalogError::Answer {
+            question: "what the types of a relation's columns are",
+            what: format!("type OID {} of column {} no longer exists", column.type_oid, column.name),
+        })?;
+        facts.types.push(resolved.info);
+        facts.variable_length.push(resolved.out_of_line);
+    }
+    Ok(facts)
+}
+
+/// The configuration's view of tables, as the core wants it.
+pub fn rules(config: &Config) -> Rules {
+    let mut rules = Rules { account_column: config.tables.default_account_column().to_owned(), ..Rules::default() };
+    let mut of = |table: &TableName, change: &mut dyn FnMut(&mut TableRules)| {
+        change(rules.tables.entry((table.schema.clone(), table.table.clone())).or_default());
+    };
+    for (table, column) in config.tables.with_own_account_column() {
+        of(table, &mut |rules| rules.account_column = Some(column.to_owned()));
+    }
+    for column in &config.tables.exclude {
+        of(&column.table, &mut |rules| { rules.exclude.insert(column.column.clone()); });
+    }
+    for column in &config.tables.ignore_updates {
+        of(&column.table, &mut |rules| { rules.ignore.insert(column.column.clone()); });
+    }
+    for column in &config.tables.accept_unchanged {
+        of(&column.table, &mut |rules| { rules.accept_unchanged.insert(column.column.clone()); });
+    }
+    rules
+}
+
+/// This machine's clock, Unix microseconds: for what is only shown or measured.
+pub fn clock_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
