@@ -14,7 +14,8 @@ use super::{
 use crate::source::Host;
 use crate::tls::{ClientIdentity, TlsMode, TlsOptions};
 
-const MEBIBYTE: usize = 1024 * 1024;
+/// Two rows of the largest record, since an update can hold the old one and the new one.
+const FRAME_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 const DECADE_MS: i64 = 3650 * 24 * HOUR_MS;
@@ -287,17 +288,24 @@ fn tables(reader: &mut Reader<'_>, document: &Document) -> Tables {
     }
 }
 
+/// The defaults are the core's, which are what the memory guarantee is stated for.
 fn limits(reader: &mut Reader<'_>) -> Limits {
     const IN_FLIGHT: Name = ("limits", "in_flight_bytes_max");
     const GROUP: Name = ("limits", "group_bytes_max");
     const RECORD: Name = ("limits", "record_bytes_max");
+    let default = penstock_core::limits::Limits::default();
+    let age_default_ms = u64::try_from(default.group_age_max.as_millis()).unwrap_or(u64::MAX);
     let limits = Limits {
-        in_flight_bytes_max: reader.number(IN_FLIGHT, 64 * MEBIBYTE, 65_536..=TERABYTE),
-        group_bytes_max: reader.number(GROUP, 16 * MEBIBYTE, 65_536..=TERABYTE),
-        group_records_max: reader.number(("limits", "group_records_max"), 20_000, 1..=100_000_000),
-        group_age_max: reader.milliseconds(("limits", "group_age_ms_max"), 20, 1..=60_000),
-        record_bytes_max: reader.number(RECORD, 16 * MEBIBYTE, 1024..=i64::from(i32::MAX)),
-        frame_bytes_max: reader.number(("limits", "frame_bytes_max"), 32 * MEBIBYTE, 65_536..=i64::from(i32::MAX)),
+        in_flight_bytes_max: reader.number(IN_FLIGHT, default.in_flight_bytes_max, 65_536..=TERABYTE),
+        group_bytes_max: reader.number(GROUP, default.group_bytes_max, 65_536..=TERABYTE),
+        group_records_max: reader.number(("limits", "group_records_max"), default.group_records_max, 1..=100_000_000),
+        group_age_max: reader.milliseconds(("limits", "group_age_ms_max"), age_default_ms, 1..=60_000),
+        record_bytes_max: reader.number(RECORD, default.record_bytes_max, 1024..=i64::from(i32::MAX)),
+        frame_bytes_max: reader.number(
+            ("limits", "frame_bytes_max"),
+            FRAME_BYTES_DEFAULT,
+            65_536..=i64::from(i32::MAX),
+        ),
     };
     for (key, bytes) in [(GROUP, limits.group_bytes_max), (RECORD, limits.record_bytes_max)] {
         if bytes > limits.in_flight_bytes_max {

@@ -84,7 +84,7 @@ fn twelve_lines_are_enough() {
     assert_eq!(config.kafka.namespace, "access.changes");
     assert_eq!((config.kafka.partitions, config.kafka.replication, config.kafka.min_insync_replicas), (12, 3, 2));
     assert_eq!(config.registry.url, "http://registry:8081");
-    assert_eq!(config.limits.in_flight_bytes_max, 64 * 1024 * 1024);
+    assert_eq!(config.limits.in_flight_bytes_max, penstock_core::limits::Limits::default().in_flight_bytes_max);
     assert_eq!(config.tables.account_column(&TableName::new("public", "policies")), "account_id");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
 }

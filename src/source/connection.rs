@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::SourceError;
 use super::answer::{Row, SystemIdentity, TimelineSwitch, parse_row};
 use super::error::ServerError;
+use super::gather::Gather;
 use super::limits::ANSWER_BYTES_MAX;
 use super::link::Link;
 use super::options::ConnectOptions;
@@ -17,6 +18,7 @@ use super::transport::Transport;
 pub struct Connection {
     pub(super) link: Link,
     pub(super) phase: Phase,
+    pub(super) gather: Gather,
     process_id: i32,
 }
 
@@ -62,6 +64,7 @@ impl Connection {
         Ok(Self {
             link,
             phase: Phase::Ready,
+            gather: Gather::default(),
             process_id,
         })
     }
@@ -152,6 +155,17 @@ impl Connection {
         self.link.queue(Some(b'X'), |_| ())?;
         self.link.flush().await?;
         self.link.shutdown().await
+    }
+
+    /// A connection in the middle of a stream, to a server that a test plays itself.
+    #[cfg(test)]
+    pub(super) fn streaming_over(transport: Transport) -> Self {
+        Self {
+            link: Link::new(transport),
+            phase: Phase::Streaming,
+            gather: Gather::default(),
+            process_id: 0,
+        }
     }
 
     /// Sends a command. From here to its ReadyForQuery the session is busy; after that it is what this returns.

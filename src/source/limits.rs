@@ -31,5 +31,11 @@ pub(super) const KEEPALIVE_RETRIES: u32 = 4;
 /// How long sent bytes may stay unacknowledged by the peer's kernel before the connection counts as lost.
 pub(super) const TCP_USER_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A fill that returned at least this much is worth processing at once: waiting for more would save nothing.
+/// Reads of at least this much are worth processing at once: waiting for more would save nothing.
 pub(super) const GATHER_BYTES: usize = 32 * 1024;
+
+/// Small reads that follow each other within this time are load, not news.
+pub(super) const GATHER_WINDOW: Duration = Duration::from_millis(1);
+
+/// How long bytes are let gather under load. Longer saves hardly more, and fills the buffer of a Unix socket.
+pub(super) const GATHER_PAUSE: Duration = Duration::from_micros(200);

@@ -5,6 +5,7 @@
 //! parameters, notifications) are dealt with here and never seen by the callers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -25,6 +26,7 @@ pub(super) struct Link {
     sent: usize,
     /// What the server has reported about itself and the session.
     parameters: BTreeMap<String, String>,
+    write_timeout: Duration,
 }
 
 impl Link {
@@ -35,6 +37,7 @@ impl Link {
             outgoing: Vec::new(),
             sent: 0,
             parameters: BTreeMap::new(),
+            write_timeout: WRITE_TIMEOUT,
         }
     }
 
@@ -69,10 +72,11 @@ impl Link {
 
     /// Sends everything queued.
     pub(super) async fn flush(&mut self) -> Result<(), SourceError> {
-        match timeout(WRITE_TIMEOUT, self.flush_untimed()).await {
+        let write_timeout = self.write_timeout;
+        match timeout(write_timeout, self.flush_untimed()).await {
             Ok(done) => done,
             Err(_) => Err(SourceError::WriteTimeout {
-                timeout: WRITE_TIMEOUT,
+                timeout: write_timeout,
             }),
         }
     }
@@ -92,10 +96,10 @@ impl Link {
 
     /// Says that no more will be sent.
     pub(super) async fn shutdown(&mut self) -> Result<(), SourceError> {
-        match timeout(WRITE_TIMEOUT, self.transport.shutdown()).await {
+        match timeout(self.write_timeout, self.transport.shutdown()).await {
             Ok(done) => done.map_err(SourceError::Lost),
             Err(_) => Err(SourceError::WriteTimeout {
-                timeout: WRITE_TIMEOUT,
+                timeout: self.write_timeout,
             }),
         }
     }
@@ -181,4 +185,81 @@ fn remember(parameters: &mut BTreeMap<String, String>, body: &[u8]) -> Result<()
         parameters.insert(name, value);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    fn linked() -> (Link, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Link::new(Transport::Unix(ours)), theirs)
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_was_given_up_is_continued_and_nothing_is_sent_twice() {
+        let (mut link, mut peer) = linked();
+        let body: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_be_bytes).collect();
+        link.queue(Some(b'd'), |bytes| bytes.extend(&body)).unwrap();
+        let expected = link.outgoing.clone();
+        let mut received: Vec<u8> = Vec::new();
+        let mut given_up = 0;
+        while received.len() < expected.len() {
+            tokio::select! {
+                biased;
+                flushed = link.flush() => flushed.unwrap(),
+                () = std::future::ready(()) => given_up += 1,
+            }
+            let mut piece = vec![0; 100_000];
+            let length = peer.read(&mut piece).await.unwrap();
+            received.extend(&piece[..length]);
+        }
+        assert!(given_up > 0);
+        assert!(received == expected);
+        assert!(link.outgoing.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_given_up() {
+        let (mut link, _peer) = linked();
+        link.write_timeout = Duration::from_millis(30);
+        link.queue(Some(b'd'), |bytes| bytes.resize(4_000_000, 0)).unwrap();
+        let error = link.flush().await.unwrap_err();
+        assert!(matches!(error, SourceError::WriteTimeout { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn messages_that_belong_to_no_exchange_are_never_seen() {
+        let (mut link, mut peer) = linked();
+        let stream = b"S\0\0\0\x08a\0b\0N\0\0\0\x09Mhi\0\0Z\0\0\0\x05IS\0\0\0\x08a\0c\0A\0\0\0\x06xxZ\0\0\0\x05T";
+        peer.write_all(stream).await.unwrap();
+        let message = link.receive(100).await.unwrap();
+        assert_eq!((message.tag, message.body), (b'Z', &b"I"[..]));
+        assert_eq!(link.parameter("a"), Some("b"));
+        let message = link.receive(100).await.unwrap();
+        assert_eq!((message.tag, message.body), (b'Z', &b"T"[..]));
+        assert_eq!(link.parameter("a"), Some("c"));
+    }
+
+    #[tokio::test]
+    async fn parameters_are_bounded_in_number() {
+        let (mut link, mut peer) = linked();
+        for number in 0..PARAMETERS_MAX + 10 {
+            let body = format!("p{number:06}\0v\0");
+            peer.write_all(&[b'S', 0, 0, 0, 14]).await.unwrap();
+            peer.write_all(body.as_bytes()).await.unwrap();
+        }
+        peer.write_all(b"Z\0\0\0\x05I").await.unwrap();
+        link.receive(100).await.unwrap();
+        assert_eq!(link.parameters.len(), PARAMETERS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_is_said_so() {
+        let (mut link, peer) = linked();
+        drop(peer);
+        assert!(matches!(link.receive(100).await, Err(SourceError::Closed)));
+    }
 }

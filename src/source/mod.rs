@@ -4,10 +4,11 @@
 //! Connection::connect ─▶ ready ──start_replication──▶ streaming ──end_copy──▶ ended ──close──▶
 //!                          │                              │                    │
 //!                          └─ query, identify_system      │                    └─ query
-//!                                                         └─ fill, next_frame, send_status
+//!                                                         └─ fill_gathered, next_frame, send_status
 //! ```
-//! - `fill` waits for bytes, `next_frame` cuts frames out of them without waiting or copying: no await per row.
-//! - Every future may be dropped at any point. A dropped `fill` or `send_status` loses nothing; any other leaves a
+//! - `fill_gathered` (or `fill`) waits for bytes, `next_frame` cuts frames out of them without waiting or copying: no
+//!   await per row.
+//! - Every future may be dropped at any point. A dropped fill or `send_status` loses nothing; any other leaves a
 //!   connection that answers [`SourceError::Interrupted`], because what would be read next is unknown.
 //! - Nothing is acknowledged that the caller has not said in a [`StatusUpdate`], and no timer runs in here: the caller
 //!   must send one well within `wal_sender_timeout`, and at once where a keepalive asks.
@@ -21,6 +22,7 @@ mod connection;
 mod error;
 mod fields;
 mod frame;
+mod gather;
 mod limits;
 mod link;
 mod options;

@@ -59,9 +59,17 @@ impl Connection {
         self.link.fill(frame_bytes_max).await
     }
 
-    /// TEMP
+    /// `fill` for a stream under load: where small reads follow each other closely, it first blocks the thread for 200 µs
+    /// to let more gather, which halves the CPU time of draining a backlog, or better. A read after silence is not
+    /// delayed. For a thread, or a runtime, that can be held up so long; tokio's timer would be no substitute: it waits
+    /// ten times longer, and the socket wakes the thread for every message meanwhile.
     pub async fn fill_gathered(&mut self, frame_bytes_max: usize) -> Result<usize, SourceError> {
-        self.fill(frame_bytes_max).await
+        if let Some(pause) = self.gather.take_pause() {
+            std::thread::sleep(pause);
+        }
+        let received = self.fill(frame_bytes_max).await?;
+        self.gather.read(received, std::time::Instant::now());
+        Ok(received)
     }
 
     /// Cuts the next frame out of the bytes received; `None`: none is complete, `fill` again.
@@ -187,7 +195,109 @@ fn quote_literal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Class;
+    use super::super::transport::Transport;
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    fn connected() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Connection::streaming_over(Transport::Unix(ours)), theirs)
+    }
+
+    const KEEPALIVE: &[u8] = b"d\0\0\0\x16k\0\0\0\0\0\0\0\x2a\0\0\0\0\0\0\0\0\0";
+
+    #[tokio::test]
+    async fn a_stream_that_the_server_ends_is_an_error_each_time_it_is_asked() {
+        for (ending, class) in [
+            (&b"c\0\0\0\x04"[..], Class::Retry),
+            (b"C\0\0\0\x0bCOPY 0\0", Class::Retry),
+            (b"E\0\0\0\x15SFATAL\0C57P01\0\0\0", Class::Retry),
+            (b"E\0\0\0\x15SERROR\0C42704\0\0\0", Class::Halt),
+            (b"E\0\0\0\x09SERRO", Class::Halt),
+            (b"Z\0\0\0\x05I", Class::Halt),
+        ] {
+            let (mut connection, mut peer) = connected();
+            peer.write_all(&[KEEPALIVE, ending].concat()).await.unwrap();
+            connection.fill(1000).await.unwrap();
+            assert!(connection.next_frame().unwrap().is_some(), "{ending:?}");
+            assert_eq!(connection.next_frame().unwrap_err().class(), class, "{ending:?}");
+            let again = connection.next_frame().unwrap_err();
+            assert!(matches!(again, SourceError::NotStreaming), "{ending:?}");
+            assert!(!connection.is_ready());
+        }
+    }
+
+    #[tokio::test]
+    async fn no_damage_to_the_stream_is_a_panic() {
+        let stream = [KEEPALIVE, b"N\0\0\0\x09Mhi\0\0S\0\0\0\x08a\0b\0d\0\0\0\x1fw", &[1; 26]].concat();
+        for position in 0..stream.len() {
+            for value in [0, 1, 4, 0x7f, 0x80, 0xff, b'E', b'w', b'k'] {
+                let mut damaged = stream.clone();
+                damaged[position] = value;
+                let (mut connection, mut peer) = connected();
+                peer.write_all(&damaged).await.unwrap();
+                drop(peer);
+                while connection.fill(1000).await.is_ok() {
+                    while let Ok(Some(_)) = connection.next_frame() {}
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_copy_ends_after_the_final_status_and_not_before_the_server_is_ready() {
+        let (mut connection, mut peer) = connected();
+        let (mut from_client, mut to_client) = peer.split();
+        let ending = [KEEPALIVE, b"c\0\0\0\x04", KEEPALIVE, b"C\0\0\0\x0bCOPY 0\0Z\0\0\0\x05I"].concat();
+        let play = async {
+            let mut received = [0; 44];
+            from_client.read_exact(&mut received).await.unwrap();
+            // Everything sent before the end, a half frame too, and what comes after it is dropped.
+            to_client.write_all(&ending).await.unwrap();
+            received
+        };
+        let status = StatusUpdate::durable(penstock_wire::lsn::EndLsn::new(7));
+        let (received, ended) = tokio::join!(play, connection.end_copy(status, 0, Duration::from_secs(9)));
+        ended.unwrap();
+        let mut expected = b"d\0\0\0\x26".to_vec();
+        status.encode(0, &mut expected);
+        expected.extend(b"c\0\0\0\x04");
+        assert_eq!(received[..], expected[..]);
+        assert!(connection.is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_end_the_copy_is_left() {
+        let (mut connection, _peer) = connected();
+        let status = StatusUpdate::default();
+        let error = connection.end_copy(status, 0, Duration::from_millis(20)).await.unwrap_err();
+        assert!(matches!(error, SourceError::EndCopyTimeout { .. }), "{error}");
+        assert!(!connection.is_ready());
+    }
+
+    #[tokio::test]
+    async fn gathered_fills_bring_the_same_frames() {
+        let (mut connection, mut peer) = connected();
+        let feed = async {
+            for _ in 0..500 {
+                peer.write_all(KEEPALIVE).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let read = async {
+            let mut frames = 0;
+            while frames < 500 {
+                connection.fill_gathered(1000).await.unwrap();
+                while connection.next_frame().unwrap().is_some() {
+                    frames += 1;
+                }
+            }
+            connection.buffered_bytes()
+        };
+        assert_eq!(tokio::join!(feed, read).1, 0);
+    }
 
     #[test]
     fn names_and_values_cannot_leave_their_quotes() {

@@ -9,10 +9,7 @@ use penstock_testbed::cluster::Stack;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache = Cache::from_environment();
     let started = std::time::Instant::now();
-    for bundle in [
-        penstock_testbed::artifacts::Bundle::Kafka,
-        penstock_testbed::artifacts::Bundle::Registry,
-    ] {
+    for bundle in [penstock_testbed::artifacts::Bundle::Kafka, penstock_testbed::artifacts::Bundle::Registry] {
         cache.ensure(bundle, &|progress| eprintln!("{progress:?}"))?;
     }
     let stack = Stack::start(&cache)?;

@@ -44,11 +44,7 @@ impl Stack {
             let postgres = scope.spawn(|| Postgres::builder().cache(cache.clone()).start());
             let registry = scope.spawn(|| Registry::start_new(cache));
             let kafka = Kafka::builder().cache(cache.clone()).start();
-            Ok(Self {
-                postgres: finish(postgres.join())?,
-                kafka: kafka?,
-                registry: finish(registry.join())?,
-            })
+            Ok(Self { postgres: finish(postgres.join())?, kafka: kafka?, registry: finish(registry.join())? })
         })
     }
 
@@ -106,10 +102,7 @@ impl Addresses {
     /// If the server refuses.
     pub fn database(&self, prefix: &str) -> Result<Database, Error> {
         let name = unique_name(prefix);
-        Ok(Database {
-            address: self.postgres.create_database(&name)?,
-            server: self.postgres.clone(),
-        })
+        Ok(Database { address: self.postgres.create_database(&name)?, server: self.postgres.clone() })
     }
 }
 
@@ -154,14 +147,10 @@ pub fn shared() -> Result<&'static Addresses, &'static Error> {
 }
 
 fn parse(text: &str) -> Result<Addresses, Error> {
-    serde_json::from_str(text)
-        .ok()
-        .as_ref()
-        .and_then(Addresses::from_json)
-        .ok_or_else(|| Error::Answer {
-            name: STACK_VARIABLE.to_owned(),
-            answer: format!("with something else than the addresses of a stack: {text}"),
-        })
+    serde_json::from_str(text).ok().as_ref().and_then(Addresses::from_json).ok_or_else(|| Error::Answer {
+        name: STACK_VARIABLE.to_owned(),
+        answer: format!("with something else than the addresses of a stack: {text}"),
+    })
 }
 
 /// A name that nobody else has, on this machine and in this year: for databases, slots, publications, topics. Lower

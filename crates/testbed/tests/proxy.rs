@@ -34,12 +34,7 @@ impl Pair {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let proxy = proxy(listener.local_addr().expect("address").port());
         let (client, server) = connect(&proxy, &listener);
-        Self {
-            proxy,
-            client,
-            server,
-            listener,
-        }
+        Self { proxy, client, server, listener }
     }
 }
 
@@ -265,11 +260,7 @@ fn observer_sees_cause_before_effect_across_proxies() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let observer: Observer = Arc::new(Mutex::new(move |chunk: &Chunk<'_>| {
-        log.lock().expect("log").push((
-            chunk.direction,
-            chunk.bytes.to_vec(),
-            chunk.at,
-        ));
+        log.lock().expect("log").push((chunk.direction, chunk.bytes.to_vec(), chunk.at));
         Verdict::Pass
     }));
     let mut hear = Pair::observed(Arc::clone(&observer));
@@ -283,12 +274,36 @@ fn observer_sees_cause_before_effect_across_proxies() {
         receive(&mut tell.server, 1);
     }
     let seen = seen.lock().expect("log");
-    let expected: Vec<_> = (0..100_u8)
-        .flat_map(|round| [(Direction::Down, vec![round]), (Direction::Up, vec![round])])
-        .collect();
+    let expected: Vec<_> =
+        (0..100_u8).flat_map(|round| [(Direction::Down, vec![round]), (Direction::Up, vec![round])]).collect();
     let found: Vec<_> = seen.iter().map(|(direction, bytes, _)| (*direction, bytes.clone())).collect();
     assert_eq!(found, expected);
     assert!(seen.is_sorted_by_key(|(_, _, at)| *at), "times are in the order of the calls");
+}
+
+#[test]
+fn observer_is_told_at_the_clients_end() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let observer: Observer = Arc::new(Mutex::new(move |chunk: &Chunk<'_>| {
+        log.lock().expect("log").push((chunk.direction, chunk.at));
+        Verdict::Pass
+    }));
+    let mut pair = Pair::observed(observer);
+    let delay = Duration::from_millis(300);
+    pair.proxy.set_both(Faults::delay(delay));
+    let written = Instant::now();
+    pair.client.write_all(b"up").expect("write");
+    pair.server.write_all(b"down").expect("write");
+    receive(&mut pair.server, 2);
+    receive(&mut pair.client, 4);
+    let seen = seen.lock().expect("log");
+    let after = |direction| {
+        let (_, at) = seen.iter().find(|(seen, _)| *seen == direction).expect("seen");
+        at.duration_since(written)
+    };
+    assert!(after(Direction::Up) < delay, "{seen:?}");
+    assert!(after(Direction::Down) >= delay, "{seen:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A registry of one's own: it refuses what its rule forbids, and remembers over kill and restart.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use penstock_testbed::artifacts::Cache;
@@ -18,6 +19,9 @@ fn register(registry: &Registry, kind: &str) -> (u16, String) {
 #[test]
 fn schemas_and_rule_survive_kill_and_restart() {
     let registry = Registry::start_new(&Cache::from_environment()).expect("start");
+    let pid = registry.pid().expect("runs");
+    let owner = std::fs::metadata(format!("/proc/{pid}")).expect("runs").uid();
+    assert_ne!(owner, 0, "a server runs as root");
     let (url, first) = (registry.url(), register(&registry, "int"));
     assert_eq!(first.0, 200, "{}", first.1);
     let refused = register(&registry, "string");

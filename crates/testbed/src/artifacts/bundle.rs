@@ -74,11 +74,9 @@ impl Bundle {
         match self {
             Self::Kafka => format!("kafka-{KAFKA_VERSION}"),
             Self::Registry => format!("apicurio-registry-{REGISTRY_VERSION}"),
-            Self::Postgres14
-            | Self::Postgres15
-            | Self::Postgres16
-            | Self::Postgres17
-            | Self::Postgres18 => format!("postgres-{}", self.version()),
+            Self::Postgres14 | Self::Postgres15 | Self::Postgres16 | Self::Postgres17 | Self::Postgres18 => {
+                format!("postgres-{}", self.version())
+            }
         }
     }
 
@@ -102,11 +100,7 @@ impl Bundle {
         match self {
             Self::Kafka => 45_000_000,
             Self::Registry => 142_000_000,
-            Self::Postgres14
-            | Self::Postgres15
-            | Self::Postgres16
-            | Self::Postgres17
-            | Self::Postgres18 => 23_500_000,
+            Self::Postgres14 | Self::Postgres15 | Self::Postgres16 | Self::Postgres17 | Self::Postgres18 => 23_500_000,
         }
     }
 
@@ -127,11 +121,9 @@ impl Bundle {
         match self {
             Self::Kafka => Unpack::Nothing,
             Self::Registry => Unpack::Archive { strip: 0 },
-            Self::Postgres14
-            | Self::Postgres15
-            | Self::Postgres16
-            | Self::Postgres17
-            | Self::Postgres18 => Unpack::Archive { strip: 1 },
+            Self::Postgres14 | Self::Postgres15 | Self::Postgres16 | Self::Postgres17 | Self::Postgres18 => {
+                Unpack::Archive { strip: 1 }
+            }
         }
     }
 
@@ -147,17 +139,11 @@ impl Bundle {
             }
             Self::Registry => {
                 let mut command = maven("copy");
-                command.arg(format!(
-                    "-Dartifact=io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"
-                ));
+                command.arg(format!("-Dartifact=io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"));
                 command.arg(format!("-DoutputDirectory={}", target.display()));
                 command
             }
-            Self::Postgres14
-            | Self::Postgres15
-            | Self::Postgres16
-            | Self::Postgres17
-            | Self::Postgres18 => {
+            Self::Postgres14 | Self::Postgres15 | Self::Postgres16 | Self::Postgres17 | Self::Postgres18 => {
                 let mut command = Command::new("npm");
                 command.args(["pack", "--silent", "--pack-destination"]);
                 command.arg(target);
@@ -172,18 +158,10 @@ impl Bundle {
         match self {
             Self::Kafka => Some(pom(&[
                 ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
-                (
-                    "org.apache.logging.log4j",
-                    "log4j-slf4j-impl",
-                    LOG4J_VERSION,
-                ),
+                ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_VERSION),
             ])),
             Self::Registry => Some(pom(&[])),
-            Self::Postgres14
-            | Self::Postgres15
-            | Self::Postgres16
-            | Self::Postgres17
-            | Self::Postgres18 => None,
+            Self::Postgres14 | Self::Postgres15 | Self::Postgres16 | Self::Postgres17 | Self::Postgres18 => None,
         }
     }
 }

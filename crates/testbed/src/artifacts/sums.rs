@@ -62,18 +62,10 @@ impl Sums {
         for (name, expected) in &self.0 {
             let sum = found.remove(name).unwrap_or_else(|| missing.clone());
             if sum != *expected {
-                return Ok(Some(Mismatch {
-                    file: name.clone(),
-                    expected: expected.clone(),
-                    found: sum,
-                }));
+                return Ok(Some(Mismatch { file: name.clone(), expected: expected.clone(), found: sum }));
             }
         }
-        Ok(found.into_iter().next().map(|(file, found)| Mismatch {
-            file,
-            expected: "no such file".to_owned(),
-            found,
-        }))
+        Ok(found.into_iter().next().map(|(file, found)| Mismatch { file, expected: "no such file".to_owned(), found }))
     }
 }
 
@@ -111,9 +103,7 @@ mod tests {
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("write");
         }
-        Sums::parse(&format!("{SUM_OF_A}  one.jar\n"))
-            .compare(folder.path())
-            .expect("readable")
+        Sums::parse(&format!("{SUM_OF_A}  one.jar\n")).compare(folder.path()).expect("readable")
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -33,11 +34,7 @@ pub(super) struct Ports {
 
 impl Ports {
     pub(super) fn reserve() -> Result<Self, Error> {
-        Ok(Self {
-            client: Port::reserve()?,
-            internal: Port::reserve()?,
-            controller: Port::reserve()?,
-        })
+        Ok(Self { client: Port::reserve()?, internal: Port::reserve()?, controller: Port::reserve()? })
     }
 }
 
@@ -65,10 +62,7 @@ impl Broker {
         properties: &BTreeMap<String, String>,
     ) -> Result<Self, Error> {
         let sandbox = Sandbox::new("kafka")?;
-        let text: String = properties
-            .iter()
-            .map(|(name, value)| format!("{name}={value}\n"))
-            .collect();
+        let text: String = properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         sandbox.write("server.properties", &text)?;
         sandbox.write("log4j2.properties", LOG4J)?;
         Ok(Self {
@@ -84,7 +78,8 @@ impl Broker {
 
     /// Writes the empty log directory, as `kafka-storage format` does.
     pub(super) fn format(&self, cluster_id: &str) -> Result<(), Error> {
-        let mut command = self.java()?;
+        // Over before better code would pay.
+        let mut command = self.java(&["-XX:TieredStopAtLevel=1"])?;
         command.args(["kafka.tools.StorageTool", "format"]);
         command.args(["--cluster-id", cluster_id]);
         command.args(["--config", "server.properties"]);
@@ -97,7 +92,7 @@ impl Broker {
     /// If it runs already, or does not come up: then with the end of its log.
     pub fn start(&self) -> Result<(), Error> {
         let spawn = || {
-            let mut command = self.java()?;
+            let mut command = self.java(&[])?;
             command.args(["kafka.Kafka", "server.properties"]);
             Process::spawn(&format!("kafka broker {}", self.node), command, &self.log())
         };
@@ -108,8 +103,7 @@ impl Broker {
                 false => Err(format!("{nodes:?} are alive")),
             }
         };
-        self.lifecycle
-            .start(spawn, |process| server::wait_ready(process, alive))
+        self.lifecycle.start(spawn, |process| server::wait_ready(process, alive))
     }
 
     /// Asks it to leave (SIGTERM: it hands its partitions over first) and waits for its end.
@@ -191,8 +185,9 @@ impl Broker {
         self.sandbox.path().join("kafka.log")
     }
 
-    fn java(&self) -> Result<std::process::Command, Error> {
+    fn java(&self, options: &[&str]) -> Result<Command, Error> {
         let mut command = java::command(&self.sandbox, self.heap_mb)?;
+        command.args(options);
         command.arg("-Dlog4j2.configurationFile=log4j2.properties");
         command.arg("-cp").arg(self.classes.join("*"));
         Ok(command)

@@ -36,22 +36,14 @@ impl Kafka {
     /// What it is to be like.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder {
-            brokers: 1,
-            cache: Cache::from_environment(),
-            heap_mb: 384,
-            properties: BTreeMap::new(),
-        }
+        Builder { brokers: 1, cache: Cache::from_environment(), heap_mb: 384, properties: BTreeMap::new() }
     }
 
     /// `127.0.0.1:port` of every broker as clients are to reach it, separated by commas.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self
-            .brokers
-            .iter()
-            .map(|broker| format!("127.0.0.1:{}", broker.advertised_port()))
-            .collect();
+        let addresses: Vec<String> =
+            self.brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.advertised_port())).collect();
         addresses.join(",")
     }
 
@@ -140,28 +132,16 @@ impl Builder {
     ///
     /// # Errors
     /// If Kafka can't be had, or does not come up.
-    pub fn start_advertising(
-        self,
-        mut advertise: impl FnMut(u16) -> u16,
-    ) -> Result<Kafka, Error> {
+    pub fn start_advertising(self, mut advertise: impl FnMut(u16) -> u16) -> Result<Kafka, Error> {
         let classes = self.cache.ensure(Bundle::Kafka, &|_| {})?;
         artifacts::check_readable(&classes)?;
-        let ports = (0..self.brokers)
-            .map(|_| Ports::reserve())
-            .collect::<Result<Vec<_>, _>>()?;
+        let ports = (0..self.brokers).map(|_| Ports::reserve()).collect::<Result<Vec<_>, _>>()?;
         let voters = voters(&ports);
         let mut brokers = Vec::new();
         for (node, ports) in (1..).zip(ports) {
             let advertised = advertise(ports.client.number());
             let properties = self.properties_of(node, &ports, advertised, &voters);
-            brokers.push(Broker::prepare(
-                node,
-                ports,
-                advertised,
-                &classes,
-                self.heap_mb,
-                &properties,
-            )?);
+            brokers.push(Broker::prepare(node, ports, advertised, &classes, self.heap_mb, &properties)?);
         }
         let cluster_id = cluster_id()?;
         in_parallel(&brokers, |broker| broker.format(&cluster_id))?;
@@ -172,18 +152,9 @@ impl Builder {
         Ok(kafka)
     }
 
-    fn properties_of(
-        &self,
-        node: i32,
-        ports: &Ports,
-        advertised: u16,
-        voters: &str,
-    ) -> BTreeMap<String, String> {
-        let (client, internal, controller) = (
-            ports.client.number(),
-            ports.internal.number(),
-            ports.controller.number(),
-        );
+    fn properties_of(&self, node: i32, ports: &Ports, advertised: u16, voters: &str) -> BTreeMap<String, String> {
+        let (client, internal, controller) =
+            (ports.client.number(), ports.internal.number(), ports.controller.number());
         let replicas = self.brokers.min(3);
         let in_sync = if replicas >= 3 { 2 } else { 1 };
         let mut properties: BTreeMap<String, String> = [
@@ -197,14 +168,8 @@ impl Builder {
                      CONTROLLER://127.0.0.1:{controller}"
                 ),
             ),
-            (
-                "advertised.listeners",
-                format!("CLIENT://127.0.0.1:{advertised},INTERNAL://127.0.0.1:{internal}"),
-            ),
-            (
-                "listener.security.protocol.map",
-                "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
-            ),
+            ("advertised.listeners", format!("CLIENT://127.0.0.1:{advertised},INTERNAL://127.0.0.1:{internal}")),
+            ("listener.security.protocol.map", "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned()),
             ("inter.broker.listener.name", "INTERNAL".to_owned()),
             ("controller.listener.names", "CONTROLLER".to_owned()),
             // Relative to the broker's directory, in which it runs.
@@ -262,18 +227,12 @@ fn cluster_id() -> Result<String, Error> {
     Ok(format!("{digits}A"))
 }
 
-fn in_parallel(
-    brokers: &[Broker],
-    action: impl Fn(&Broker) -> Result<(), Error> + Sync,
-) -> Result<(), Error> {
+fn in_parallel(brokers: &[Broker], action: impl Fn(&Broker) -> Result<(), Error> + Sync) -> Result<(), Error> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = brokers
-            .iter()
-            .map(|broker| scope.spawn(|| action(broker)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        let threads: Vec<_> = brokers.iter().map(|broker| scope.spawn(|| action(broker))).collect();
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        Ok(())
     })
 }

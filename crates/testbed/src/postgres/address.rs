@@ -32,34 +32,21 @@ impl Address {
     /// `postgres://user:password@host:port/database`.
     #[must_use]
     pub fn url(&self) -> String {
-        let Self {
-            host,
-            port,
-            user,
-            password,
-            database,
-            ..
-        } = self;
+        let Self { host, port, user, password, database, .. } = self;
         format!("postgres://{user}:{password}@{host}:{port}/{database}")
     }
 
     /// The same server, another database.
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {
-        Self {
-            database: database.to_owned(),
-            ..self.clone()
-        }
+        Self { database: database.to_owned(), ..self.clone() }
     }
 
     /// The same database through another port, a proxy's. The Unix socket stays the server's own; it is named after
     /// the server's port, so psql no longer finds it: run SQL through the original address.
     #[must_use]
     pub fn through(&self, port: u16) -> Self {
-        Self {
-            port,
-            ..self.clone()
-        }
+        Self { port, ..self.clone() }
     }
 
     /// Runs SQL (several statements, each its own transaction unless it says BEGIN) and returns the rows as psql prints

@@ -29,12 +29,10 @@ pub(super) fn server(major: u16, cache: &Cache) -> Result<PathBuf, Error> {
 ///
 /// Not the one in PATH: that is a Perl wrapper which takes longer than the query.
 pub(super) fn client(name: &str) -> Result<PathBuf, Error> {
-    newest(Path::new(DEBIAN), name)
-        .or_else(|| in_path(name))
-        .ok_or_else(|| Error::Missing {
-            what: name.to_owned(),
-            remedy: "install Debian's postgresql-client".to_owned(),
-        })
+    newest(Path::new(DEBIAN), name).or_else(|| in_path(name)).ok_or_else(|| Error::Missing {
+        what: name.to_owned(),
+        remedy: "install Debian's postgresql-client".to_owned(),
+    })
 }
 
 fn newest(parent: &Path, name: &str) -> Option<PathBuf> {
@@ -52,9 +50,7 @@ fn newest(parent: &Path, name: &str) -> Option<PathBuf> {
 /// A program in PATH.
 pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(name))
-        .find(|program| program.is_file())
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|program| program.is_file())
 }
 
 #[cfg(test)]

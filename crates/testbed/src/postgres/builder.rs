@@ -78,10 +78,7 @@ impl Default for Builder {
             major: 15,
             cache: Cache::from_environment(),
             authentication: Authentication::default(),
-            settings: SETTINGS
-                .iter()
-                .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            settings: SETTINGS.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
             hba: Vec::new(),
             tls_names: None,
         }
@@ -194,11 +191,7 @@ impl Builder {
     }
 
     /// The text of postgresql.conf; it replaces what initdb wrote.
-    pub(super) fn configuration(
-        &self,
-        address: &Address,
-        certificates: Option<&tls::Certificates>,
-    ) -> String {
+    pub(super) fn configuration(&self, address: &Address, certificates: Option<&tls::Certificates>) -> String {
         use std::fmt::Write as _;
 
         let mut settings = self.settings.clone();
@@ -206,14 +199,8 @@ impl Builder {
             settings.entry(name.to_owned()).or_insert(value);
         };
         own("port", address.port.to_string());
-        own(
-            "unix_socket_directories",
-            address.socket_directory.display().to_string(),
-        );
-        own(
-            "password_encryption",
-            self.authentication.password_encryption().to_owned(),
-        );
+        own("unix_socket_directories", address.socket_directory.display().to_string());
+        own("password_encryption", self.authentication.password_encryption().to_owned());
         if let Some(files) = certificates {
             own("ssl", "on".to_owned());
             own("ssl_cert_file", files.certificate.display().to_string());
@@ -228,10 +215,7 @@ impl Builder {
     /// The text of pg_hba.conf.
     pub(super) fn access(&self) -> String {
         let method = self.authentication.method();
-        let mut lines = vec![
-            format!("local all {SUPERUSER} trust"),
-            format!("local replication {SUPERUSER} trust"),
-        ];
+        let mut lines = vec![format!("local all {SUPERUSER} trust"), format!("local replication {SUPERUSER} trust")];
         lines.extend(self.hba.iter().cloned());
         lines.push(format!("local all all {method}"));
         for database in ["all", "replication"] {

@@ -153,8 +153,7 @@ impl Postgres {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         };
-        self.lifecycle
-            .start(spawn, |process| server::wait_ready(process, answers))
+        self.lifecycle.start(spawn, |process| server::wait_ready(process, answers))
     }
 
     /// Stops it and waits for its end.
@@ -267,8 +266,7 @@ impl Postgres {
     pub fn restore(&self, saved: &Saved) -> Result<(), Error> {
         self.lifecycle.expect_stopped()?;
         let data = self.data_directory();
-        std::fs::remove_dir_all(&data)
-            .map_err(Error::io(format!("removing {}", data.display())))?;
+        std::fs::remove_dir_all(&data).map_err(Error::io(format!("removing {}", data.display())))?;
         copy_all(&saved.copy.path().join("data"), &data)
     }
 
@@ -281,9 +279,7 @@ impl Postgres {
     }
 
     fn builder_of_this(&self) -> MutexGuard<'_, Builder> {
-        self.configuration
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.configuration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -318,10 +314,7 @@ fn remove_segment(data: &Path) {
     let Ok(text) = std::fs::read_to_string(data.join("postmaster.pid")) else {
         return;
     };
-    let segment = text
-        .lines()
-        .nth(6)
-        .and_then(|line| line.split_whitespace().last());
+    let segment = text.lines().nth(6).and_then(|line| line.split_whitespace().last());
     if let Some(segment) = segment {
         let mut command = std::process::Command::new("ipcrm");
         // It may be gone: then there is nothing to do.

@@ -27,8 +27,7 @@ pub(super) fn generate(directory: &Path, names: &[String]) -> Result<Certificate
 
     let extensions = file("server.extensions");
     let text = format!("subjectAltName={}\n", alternative_names(names));
-    std::fs::write(&extensions, text)
-        .map_err(Error::io(format!("writing {}", extensions.display())))?;
+    std::fs::write(&extensions, text).map_err(Error::io(format!("writing {}", extensions.display())))?;
     let mut request = openssl(&["req", "-new", "-nodes", "-subj", "/CN=penstock-testbed"]);
     with_new_key(&mut request, &file("server.key"));
     request.arg("-out").arg(file("server.csr"));
@@ -46,12 +45,7 @@ pub(super) fn generate(directory: &Path, names: &[String]) -> Result<Certificate
     restrict(&key)?;
     account::give(&key)?;
     account::give(&file("server.pem"))?;
-    Ok(Certificates {
-        authority,
-        foreign_authority,
-        certificate: file("server.pem"),
-        key,
-    })
+    Ok(Certificates { authority, foreign_authority, certificate: file("server.pem"), key })
 }
 
 fn make_authority(directory: &Path, name: &str) -> Result<PathBuf, Error> {

@@ -53,36 +53,24 @@ impl Faults {
     /// Only a delay.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
-        Self {
-            delay,
-            ..Self::default()
-        }
+        Self { delay, ..Self::default() }
     }
 
     /// Only a bound on the throughput.
     #[must_use]
     pub fn throttle(bytes_per_second: u64) -> Self {
-        Self {
-            bytes_per_second: Some(bytes_per_second.max(1)),
-            ..Self::default()
-        }
+        Self { bytes_per_second: Some(bytes_per_second.max(1)), ..Self::default() }
     }
 
     /// Only nothing.
     #[must_use]
     pub fn blackhole() -> Self {
-        Self {
-            blackhole: true,
-            ..Self::default()
-        }
+        Self { blackhole: true, ..Self::default() }
     }
 
     /// Only an end after so many bytes.
     #[must_use]
     pub fn cut(bytes: u64, ending: Ending) -> Self {
-        Self {
-            cut: Some((bytes, ending)),
-            ..Self::default()
-        }
+        Self { cut: Some((bytes, ending)), ..Self::default() }
     }
 }

@@ -63,22 +63,14 @@ impl Proxy {
     }
 
     fn start(name: &str, target: SocketAddr, observer: Option<Observer>) -> Result<Self, Error> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .map_err(Error::io("opening a proxy's port"))?;
-        let port = listener
-            .local_addr()
-            .map_err(Error::io("asking for a proxy's port"))?
-            .port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("opening a proxy's port"))?;
+        let port = listener.local_addr().map_err(Error::io("asking for a proxy's port"))?.port();
         let shared = Arc::new(Shared::new(name, target, observer));
         let acceptor = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || accept(&listener, &shared))
         };
-        Ok(Self {
-            port,
-            shared,
-            acceptor: Some(acceptor),
-        })
+        Ok(Self { port, shared, acceptor: Some(acceptor) })
     }
 
     /// The port that clients connect to.
@@ -134,11 +126,7 @@ impl Proxy {
         self.shared.end_all(ending);
         let deadline = Instant::now() + limits::DROP_TIMEOUT;
         self.shared.wait(|state| {
-            if state.connection_count() == 0 || Instant::now() >= deadline {
-                Ok(())
-            } else {
-                Err(Some(deadline))
-            }
+            if state.connection_count() == 0 || Instant::now() >= deadline { Ok(()) } else { Err(Some(deadline)) }
         });
     }
 

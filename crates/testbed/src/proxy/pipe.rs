@@ -27,12 +27,7 @@ pub(super) const WRITE_SLICE: Duration = Duration::from_millis(50);
 /// The direction is over for good: its connection was ended or broke.
 struct Over;
 
-pub(super) fn read(
-    shared: &Shared,
-    connection: &Connection,
-    direction: Direction,
-    queue: &SyncSender<Arrival>,
-) {
+pub(super) fn read(shared: &Shared, connection: &Connection, direction: Direction, queue: &SyncSender<Arrival>) {
     let mut source = match direction {
         Direction::Up => &connection.client,
         Direction::Down => &connection.server,
@@ -85,19 +80,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        connection: Arc<Connection>,
-        direction: Direction,
-    ) -> Self {
-        Self {
-            shared,
-            connection,
-            direction,
-            version: 0,
-            passed: 0,
-            next: Instant::now(),
-        }
+    pub(super) fn new(shared: Arc<Shared>, connection: Arc<Connection>, direction: Direction) -> Self {
+        Self { shared, connection, direction, version: 0, passed: 0, next: Instant::now() }
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Arrival>) {
@@ -190,9 +174,7 @@ impl Writer {
         if self.direction == Direction::Up {
             return Ok(());
         }
-        let ruling = self
-            .shared
-            .observe(self.connection.id, self.direction, bytes);
+        let ruling = self.shared.observe(self.connection.id, self.direction, bytes);
         self.obey(ruling)
     }
 

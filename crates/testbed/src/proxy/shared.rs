@@ -135,16 +135,10 @@ impl Shared {
                 Err(again) => again,
             };
             state = match again {
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
                     let pause = at.saturating_duration_since(Instant::now());
-                    self.changed
-                        .wait_timeout(state, pause)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -175,12 +169,8 @@ impl Shared {
     pub(super) fn add(&self, client: TcpStream, server: TcpStream) -> Arc<Connection> {
         self.change(|state| {
             state.last_connection += 1;
-            let connection = Arc::new(Connection {
-                id: state.last_connection,
-                client,
-                server,
-                fate: Mutex::new(Fate::Lives),
-            });
+            let connection =
+                Arc::new(Connection { id: state.last_connection, client, server, fate: Mutex::new(Fate::Lives) });
             if state.closing {
                 connection.end(Ending::Close);
             }

@@ -35,11 +35,8 @@ pub fn request(port: u16, method: &str, path: &str, body: &str) -> std::io::Resu
 fn read_answer(mut reader: impl std::io::BufRead) -> std::io::Result<Answer> {
     let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidData);
     let head = read_head(&mut reader)?;
-    let status = head
-        .first()
-        .and_then(|line| line.split(' ').nth(1))
-        .and_then(|code| code.parse().ok())
-        .ok_or_else(invalid)?;
+    let status =
+        head.first().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).ok_or_else(invalid)?;
     let chunked = header(&head, "transfer-encoding").is_some_and(|value| value == "chunked");
     let length = header(&head, "content-length").and_then(|value| value.parse().ok());
     let body = match (chunked, length) {
@@ -53,10 +50,7 @@ fn read_answer(mut reader: impl std::io::BufRead) -> std::io::Result<Answer> {
             body
         }
     };
-    Ok(Answer {
-        status,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 /// The lines up to the empty one, without line ends.
@@ -81,15 +75,11 @@ pub(super) fn read_head(reader: &mut impl std::io::BufRead) -> std::io::Result<V
 pub(super) fn header(head: &[String], name: &str) -> Option<String> {
     head.iter().skip(1).find_map(|line| {
         let (key, value) = line.split_once(':')?;
-        key.eq_ignore_ascii_case(name)
-            .then(|| value.trim().to_ascii_lowercase())
+        key.eq_ignore_ascii_case(name).then(|| value.trim().to_ascii_lowercase())
     })
 }
 
-pub(super) fn read_exactly(
-    reader: &mut impl std::io::Read,
-    length: usize,
-) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_exactly(reader: &mut impl std::io::Read, length: usize) -> std::io::Result<Vec<u8>> {
     if length > limits::PROBE_ANSWER_BYTES_MAX {
         return Err(std::io::ErrorKind::InvalidData.into());
     }
@@ -129,10 +119,7 @@ mod tests {
         ];
         for case in cases {
             let answer = read_answer(case.as_bytes()).expect(case);
-            let expected = Answer {
-                status: 409,
-                body: "{}".to_owned(),
-            };
+            let expected = Answer { status: 409, body: "{}".to_owned() };
             assert_eq!(answer, expected, "{case}");
         }
         for case in ["", "HTTP/1.1", "HTTP/1.1 x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"] {

@@ -112,10 +112,7 @@ impl Registry {
             Ok(answer) => Err(format!("status {}", answer.status)),
             Err(error) => Err(error.to_string()),
         };
-        self.lifecycle.start(
-            || self.spawn(),
-            |process| server::wait_ready(process, answers),
-        )
+        self.lifecycle.start(|| self.spawn(), |process| server::wait_ready(process, answers))
     }
 
     /// Asks it to leave (SIGTERM) and waits for its end.

@@ -73,12 +73,9 @@ impl Scripted {
     /// # Errors
     /// If no port can be had.
     pub fn start(otherwise: Reply) -> Result<Self, Error> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .map_err(Error::io("opening a scripted registry's port"))?;
-        let port = listener
-            .local_addr()
-            .map_err(Error::io("asking for a scripted registry's port"))?
-            .port();
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("opening a scripted registry's port"))?;
+        let port = listener.local_addr().map_err(Error::io("asking for a scripted registry's port"))?.port();
         let script = Arc::new(Mutex::new(Script {
             next: VecDeque::new(),
             otherwise,
@@ -90,11 +87,7 @@ impl Scripted {
             let script = Arc::clone(&script);
             thread::spawn(move || accept(&listener, &script))
         };
-        Ok(Self {
-            port,
-            script,
-            acceptor: Some(acceptor),
-        })
+        Ok(Self { port, script, acceptor: Some(acceptor) })
     }
 
     /// The base URL, with the path of a real one.
@@ -194,11 +187,7 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
     let (method, path) = (method.to_owned(), path.to_owned());
     let length = http::header(&head, "content-length").and_then(|value| value.parse().ok());
     let body = http::read_exactly(&mut reader, length.unwrap_or(0))?;
-    Ok(Request {
-        method,
-        path,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    Ok(Request { method, path, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 fn respond(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()> {
@@ -243,9 +232,7 @@ mod tests {
         let registry = Scripted::start(Reply::Hang).expect("start");
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", registry.port())).expect("connect");
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("write");
-        stream
-            .set_read_timeout(Some(std::time::Duration::from_millis(200)))
-            .expect("timeout");
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("timeout");
         let silent = stream.read(&mut [0; 8]).expect_err("nothing comes");
         assert_eq!(silent.kind(), std::io::ErrorKind::WouldBlock);
         registry.hang_up();

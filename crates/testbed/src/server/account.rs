@@ -33,11 +33,7 @@ pub fn unprivileged() -> Option<&'static Account> {
             }
             let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
             // 65534 is nobody on every Linux: the fallback for a machine without a readable /etc/passwd.
-            let nobody = || Account {
-                name: "nobody".to_owned(),
-                uid: 65_534,
-                gid: 65_534,
-            };
+            let nobody = || Account { name: "nobody".to_owned(), uid: 65_534, gid: 65_534 };
             Some(pick(&passwd).unwrap_or_else(nobody))
         })
         .as_ref()
@@ -55,11 +51,7 @@ fn find(passwd: &str, name: &str) -> Option<Account> {
         }
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
-        Some(Account {
-            name: name.to_owned(),
-            uid,
-            gid,
-        })
+        Some(Account { name: name.to_owned(), uid, gid })
     })
 }
 

@@ -20,10 +20,7 @@ pub(crate) struct Lifecycle {
 impl Lifecycle {
     /// A server that does not run yet.
     pub(crate) fn new(name: String) -> Self {
-        Self {
-            name,
-            process: Mutex::new(None),
-        }
+        Self { name, process: Mutex::new(None) }
     }
 
     /// Runs what `spawn` starts, once `ready` has seen it answer.
@@ -92,9 +89,6 @@ impl Lifecycle {
     }
 
     fn state(&self, state: &'static str) -> Error {
-        Error::State {
-            name: self.name.clone(),
-            state,
-        }
+        Error::State { name: self.name.clone(), state }
     }
 }

@@ -109,10 +109,7 @@ impl Error {
 }
 
 /// Asks `probe` again and again until it says yes, the process ends, or the time is over.
-pub(crate) fn wait_ready(
-    process: &Process,
-    mut probe: impl FnMut() -> Result<(), String>,
-) -> Result<(), Error> {
+pub(crate) fn wait_ready(process: &Process, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), Error> {
     let started = Instant::now();
     loop {
         let last = match probe() {
@@ -120,11 +117,7 @@ pub(crate) fn wait_ready(
             Err(last) => last,
         };
         if let Some(status) = process.exited() {
-            return Err(Error::Exited {
-                name: process.name().to_owned(),
-                status,
-                log: process.log_tail(),
-            });
+            return Err(Error::Exited { name: process.name().to_owned(), status, log: process.log_tail() });
         }
         if started.elapsed() > limits::START_TIMEOUT {
             return Err(Error::Timeout {
@@ -154,11 +147,7 @@ pub(crate) fn run(command: &mut Command, input: Option<&str>) -> Result<String, 
     if stderr.is_empty() {
         stderr = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     }
-    Err(Error::Tool {
-        command: command_line(command),
-        status: output.status,
-        stderr,
-    })
+    Err(Error::Tool { command: command_line(command), status: output.status, stderr })
 }
 
 fn output(command: &mut Command, input: Option<&str>) -> Result<Output, Error> {
@@ -166,24 +155,16 @@ fn output(command: &mut Command, input: Option<&str>) -> Result<Output, Error> {
 
     let program = command.get_program().to_string_lossy().into_owned();
     command
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(Error::io(format!("starting {program}")))?;
+    let mut child = command.spawn().map_err(Error::io(format!("starting {program}")))?;
     let writer = child.stdin.take().zip(input).map(|(mut stdin, text)| {
         let text = text.to_owned();
         // A command that fails early closes its input; its own message is the better one, so this error is dropped.
         std::thread::spawn(move || stdin.write_all(text.as_bytes()))
     });
-    let output = child
-        .wait_with_output()
-        .map_err(Error::io(format!("waiting for {program}")))?;
+    let output = child.wait_with_output().map_err(Error::io(format!("waiting for {program}")))?;
     if let Some(writer) = writer {
         let _ = writer.join();
     }

@@ -62,10 +62,7 @@ impl Port {
         };
         // Somebody who knows nothing of our marks may listen there.
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok();
-        Ok(free.then_some(Self {
-            number,
-            _mark: mark,
-        }))
+        Ok(free.then_some(Self { number, _mark: mark }))
     }
 }
 

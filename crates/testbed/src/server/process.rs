@@ -34,20 +34,11 @@ impl Process {
     /// If the log can't be opened or the program can't be started.
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self, Error> {
         let open = || {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(log)
-                .map_err(Error::io(format!("opening {}", log.display())))
+            File::options().create(true).append(true).open(log).map_err(Error::io(format!("opening {}", log.display())))
         };
-        command
-            .stdin(Stdio::null())
-            .stdout(open()?)
-            .stderr(open()?);
+        command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
         let program = command.get_program().to_string_lossy().into_owned();
-        let child = command
-            .spawn()
-            .map_err(Error::io(format!("starting {program}")))?;
+        let child = command.spawn().map_err(Error::io(format!("starting {program}")))?;
         let process = Self {
             name: name.to_owned(),
             pid: child.id(),
@@ -56,10 +47,7 @@ impl Process {
             log: log.to_owned(),
             child: Mutex::new(child),
         };
-        watchdog::tell(Note::Server {
-            pid: process.pid,
-            started: process.started,
-        })?;
+        watchdog::tell(Note::Server { pid: process.pid, started: process.started })?;
         Ok(process)
     }
 
@@ -205,10 +193,7 @@ impl Drop for Process {
 }
 
 fn send(pid: u32, signal: Signal) -> std::io::Result<()> {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(std::io::ErrorKind::InvalidInput)?;
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
     Ok(kill_process(pid, signal)?)
 }
 
@@ -255,10 +240,7 @@ impl Table {
     }
 
     fn started(&self, pid: u32) -> Option<u64> {
-        self.0
-            .iter()
-            .find(|row| row.pid == pid)
-            .map(|row| row.started)
+        self.0.iter().find(|row| row.pid == pid).map(|row| row.started)
     }
 
     fn runs(&self, pid: u32) -> bool {
@@ -289,12 +271,7 @@ fn parse(pid: u32, stat: &str) -> Option<Row> {
     let zombie = matches!(fields.next()?, "Z" | "X");
     let parent = fields.next()?.parse().ok()?;
     let started = fields.nth(17)?.parse().ok()?;
-    Some(Row {
-        pid,
-        parent,
-        zombie,
-        started,
-    })
+    Some(Row { pid, parent, zombie, started })
 }
 
 #[cfg(test)]
@@ -304,15 +281,7 @@ mod tests {
     #[test]
     fn stat_line_with_brackets_in_the_command_is_read() {
         let stat = "7 (a) (b c) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 1 1";
-        assert_eq!(
-            parse(7, stat),
-            Some(Row {
-                pid: 7,
-                parent: 3,
-                zombie: false,
-                started: 12_345
-            })
-        );
+        assert_eq!(parse(7, stat), Some(Row { pid: 7, parent: 3, zombie: false, started: 12_345 }));
         for broken in ["", "7", "7 (a)", "7 (a) S", "7 (a) S x 1", "7 (a) S 1 2"] {
             assert_eq!(parse(7, broken), None, "{broken:?}");
         }
@@ -320,12 +289,7 @@ mod tests {
 
     #[test]
     fn tree_holds_grandchildren_whatever_the_order() {
-        let row = |pid, parent| Row {
-            pid,
-            parent,
-            zombie: false,
-            started: 0,
-        };
+        let row = |pid, parent| Row { pid, parent, zombie: false, started: 0 };
         let table = Table(vec![row(5, 4), row(4, 3), row(3, 1), row(9, 1)]);
         assert_eq!(table.tree(3).into_iter().collect::<Vec<_>>(), [3, 4, 5]);
     }

@@ -37,18 +37,14 @@ pub(super) fn tell(note: Note<'_>) -> Result<(), Error> {
         Some(writer) => writer,
         None => start()?,
     };
-    writer
-        .write_all(line.as_bytes())
-        .map_err(Error::io("telling the watchdog"))?;
+    writer.write_all(line.as_bytes()).map_err(Error::io("telling the watchdog"))?;
     *guard = Some(writer);
     Ok(())
 }
 
 fn pipe() -> MutexGuard<'static, Option<ChildStdin>> {
     static PIPE: OnceLock<Mutex<Option<ChildStdin>>> = OnceLock::new();
-    PIPE.get_or_init(|| Mutex::new(None))
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    PIPE.get_or_init(|| Mutex::new(None)).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start() -> Result<ChildStdin, Error> {
@@ -62,8 +58,5 @@ fn start() -> Result<ChildStdin, Error> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(Error::io("starting the watchdog"))?;
-    child
-        .stdin
-        .take()
-        .ok_or_else(|| Error::io("starting the watchdog")(std::io::ErrorKind::BrokenPipe.into()))
+    child.stdin.take().ok_or_else(|| Error::io("starting the watchdog")(std::io::ErrorKind::BrokenPipe.into()))
 }
