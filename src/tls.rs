@@ -17,9 +17,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
@@ -137,9 +135,7 @@ impl FromStr for TlsMode {
 
     fn from_str(text: &str) -> Result<Self, UnknownTlsMode> {
         let found = Self::NAMES.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, mode)| *mode)
-            .ok_or_else(|| UnknownTlsMode(text.to_owned()))
+        found.map(|(_, mode)| *mode).ok_or_else(|| UnknownTlsMode(text.to_owned()))
     }
 }
 
@@ -167,13 +163,9 @@ impl TlsOptions {
             return Ok(builder.with_no_client_auth());
         };
         let chain = read_certificates(&client.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&client.key)?).map_err(|_| TlsError::Content {
-            path: client.key.clone(),
-            expected: "unencrypted private key",
-        })?;
-        builder
-            .with_client_auth_cert(chain, key)
-            .map_err(TlsError::Incompatible)
+        let key = PrivateKeyDer::from_pem_slice(&read(&client.key)?)
+            .map_err(|_| TlsError::Content { path: client.key.clone(), expected: "unencrypted private key" })?;
+        builder.with_client_auth_cert(chain, key).map_err(TlsError::Incompatible)
     }
 
     /// Does the handshake with `host` on a socket on which the server has just agreed to TLS.
@@ -183,8 +175,7 @@ impl TlsOptions {
         host: &str,
         mode: TlsMode,
     ) -> Result<TlsStream<TcpStream>, TlsError> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| TlsError::HostName(host.to_owned()))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::HostName(host.to_owned()))?;
         let connector = TlsConnector::from(Arc::new(self.client_config(mode)?));
         connector.connect(name, socket).await.map_err(handshake_error)
     }
@@ -218,9 +209,7 @@ fn is_this_machine(host: &str) -> bool {
 
 /// Rustls hides its error inside the `io::Error` of the stream.
 fn handshake_error(error: io::Error) -> TlsError {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidCertificate(reason)) => TlsError::Certificate(reason.clone()),
         Some(
@@ -233,20 +222,13 @@ fn handshake_error(error: io::Error) -> TlsError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::File {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = || TlsError::Content {
-        path: path.to_owned(),
-        expected: "certificate",
-    };
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|_| content())?;
+    let content = || TlsError::Content { path: path.to_owned(), expected: "certificate" };
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<_, _>>().map_err(|_| content())?;
     if certificates.is_empty() {
         return Err(content());
     }
@@ -271,11 +253,7 @@ struct Trust {
 }
 
 impl Verifier {
-    fn new(
-        options: &TlsOptions,
-        mode: TlsMode,
-        provider: &CryptoProvider,
-    ) -> Result<Self, TlsError> {
+    fn new(options: &TlsOptions, mode: TlsMode, provider: &CryptoProvider) -> Result<Self, TlsError> {
         let trust = match (&options.root_certificates, mode) {
             (Some(path), _) => Some(Trust::of_file(path)?),
             (None, TlsMode::VerifyCa | TlsMode::VerifyFull) => Some(Trust::of_system()?),
@@ -294,10 +272,9 @@ impl Trust {
         let pinned = read_certificates(path)?;
         let mut roots = RootCertStore::empty();
         for certificate in &pinned {
-            roots.add(certificate.clone()).map_err(|_| TlsError::Content {
-                path: path.to_owned(),
-                expected: "certificate",
-            })?;
+            roots
+                .add(certificate.clone())
+                .map_err(|_| TlsError::Content { path: path.to_owned(), expected: "certificate" })?;
         }
         Ok(Self { roots, pinned })
     }
@@ -310,10 +287,7 @@ impl Trust {
         if usable == 0 {
             return Err(TlsError::NoSystemRoots);
         }
-        Ok(Self {
-            roots,
-            pinned: Vec::new(),
-        })
+        Ok(Self { roots, pinned: Vec::new() })
     }
 
     fn check(
@@ -327,19 +301,12 @@ impl Trust {
             return check_validity(certificate, now);
         }
         let parsed = ParsedCertificate::try_from(certificate)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms.all,
-        )
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms.all)
     }
 }
 
 fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
-    let parsed = x509_cert::Certificate::from_der(certificate)
-        .map_err(|_| CertificateError::BadEncoding)?;
+    let parsed = x509_cert::Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let validity = parsed.tbs_certificate.validity;
     if now.as_secs() < validity.not_before.to_unix_duration().as_secs() {
         return Err(CertificateError::NotValidYet.into());
@@ -393,14 +360,82 @@ impl ServerCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn options(mode: Option<TlsMode>, roots: bool) -> TlsOptions {
-        TlsOptions {
-            mode,
-            root_certificates: roots.then(|| PathBuf::from("roots.pem")),
-            client: None,
+    /// For `localhost`, P-256, signed by itself with SHA-384, valid for ten days from `VALID_FROM`.
+    const SELF_SIGNED: &str = "-----BEGIN CERTIFICATE-----
+MIIBkjCCATmgAwIBAgIULpABzU5+nHYF2OFUn9i8Cl+LtJgwCgYIKoZIzj0EAwMw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MB4XDTI2MTEyMzIwNDYzMloXDTI2MTIwMzIw
+NDYzMlowFDESMBAGA1UEAwwJbG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEMZ84f/f9/QXx9XCcvzPsmFaml9f71Rj6Z3mqGpe1yUgYlPZy1zDAK5K3
+Gt8sWqowvUQXcEAtLTthT7HfyZvMRaNpMGcwHQYDVR0OBBYEFLbFey231Xxk6nw+
+1ocM3+ktSeRfMB8GA1UdIwQYMBaAFLbFey231Xxk6nw+1ocM3+ktSeRfMA8GA1Ud
+EwEB/wQFMAMBAf8wFAYDVR0RBA0wC4IJbG9jYWxob3N0MAoGCCqGSM49BAMDA0cA
+MEQCIGT3BikRqWBDpQfX+0d2cjlKVto3GbLO0MQDNNfmwYbEAiBdfq/Kn+ySoGqX
+hM9GJGAKx1vN4GUZ0Xgxw3JYWr3oig==
+-----END CERTIFICATE-----";
+
+    const VALID_FROM: u64 = 1_795_466_792;
+    const VALID_FOR: u64 = 10 * 24 * 60 * 60;
+
+    /// The same with Ed25519.
+    const ED25519: &str = "-----BEGIN CERTIFICATE-----
+MIIBPDCB76ADAgECAhQu+cgkf5xgFz//wvObpN8WqIDc+zAFBgMrZXAwFDESMBAG
+A1UEAwwJbG9jYWxob3N0MB4XDTI2MTEyMzIwNDYzMloXDTI2MTIwMzIwNDYzMlow
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCowBQYDK2VwAyEAtje1bryWEPlsZh6UGKSN
+bItp7hZ0DsDf2SjPEEX7qlOjUzBRMB0GA1UdDgQWBBR6fkiqVmXOld0oNsdJaQ8i
+3OP5iTAfBgNVHSMEGDAWgBR6fkiqVmXOld0oNsdJaQ8i3OP5iTAPBgNVHRMBAf8E
+BTADAQH/MAUGAytlcANBAN6CuU7ugsBf8HlSm6pd1N3K3VyxW4qBNvDRyuvbhOpe
+pk7WgWjIJ/0R9KPN6f/iUDYbazCbtEk0ehrNlhMQ/wU=
+-----END CERTIFICATE-----";
+
+    fn certificate(pem: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_channel_binding_is_the_hash_that_the_signature_uses() {
+        // openssl x509 -noout -fingerprint -sha384
+        let fingerprint =
+            "7aa3a8689816ed82f1188be5305af1fe0dc28c98fb0b87bad2a479d9abb4ba67abddca3d4efe3833d886afdebd6eebb9";
+        let binding = end_point_binding(&certificate(SELF_SIGNED)).unwrap();
+        let hex: String = binding.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, fingerprint);
+        assert_eq!(end_point_binding(&certificate(ED25519)), None);
+    }
+
+    #[test]
+    fn a_certificate_named_itself_is_trusted_while_it_is_valid_and_for_its_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("roots.pem");
+        std::fs::write(&path, SELF_SIGNED).unwrap();
+        let options = TlsOptions { root_certificates: Some(path), ..TlsOptions::default() };
+        let verifier = Verifier::new(&options, TlsMode::VerifyFull, &ring::default_provider()).unwrap();
+        for (pem, name, seconds, expected) in [
+            (SELF_SIGNED, "localhost", VALID_FROM, None),
+            (SELF_SIGNED, "localhost", VALID_FROM + VALID_FOR, None),
+            (SELF_SIGNED, "localhost", VALID_FROM - 1, Some(CertificateError::NotValidYet)),
+            (SELF_SIGNED, "localhost", VALID_FROM + VALID_FOR + 1, Some(CertificateError::Expired)),
+            (ED25519, "localhost", VALID_FROM, Some(CertificateError::UnknownIssuer)),
+        ] {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            let name = ServerName::try_from(name).unwrap();
+            let result = verifier.verify_server_cert(&certificate(pem), &[], &name, &[], now);
+            assert_eq!(result.err(), expected.map(rustls::Error::InvalidCertificate), "{seconds}");
         }
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(VALID_FROM));
+        let name = ServerName::try_from("db.example.com").unwrap();
+        let result = verifier.verify_server_cert(&certificate(SELF_SIGNED), &[], &name, &[], now);
+        assert!(matches!(
+            result,
+            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }))
+        ));
+    }
+
+    fn options(mode: Option<TlsMode>, roots: bool) -> TlsOptions {
+        TlsOptions { mode, root_certificates: roots.then(|| PathBuf::from("roots.pem")), client: None }
     }
 
     #[test]
@@ -435,10 +470,7 @@ mod tests {
     fn a_file_without_certificates_is_named_in_the_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("roots.pem");
-        let options = TlsOptions {
-            root_certificates: Some(path.clone()),
-            ..TlsOptions::default()
-        };
+        let options = TlsOptions { root_certificates: Some(path.clone()), ..TlsOptions::default() };
         let error = options.client_config(TlsMode::VerifyFull).unwrap_err();
         assert!(matches!(error, TlsError::File { .. }), "{error}");
         std::fs::write(&path, "not a certificate").unwrap();

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use penstock::config::Secret;
 use penstock::source::{
-    Class, ConnectOptions, Connection, Frame, Host, SourceError, StatusUpdate, TimelineSwitch,
-    publication_names,
+    Class, ConnectOptions, Connection, Frame, Host, SourceError, StatusUpdate, TimelineSwitch, publication_names,
 };
 use penstock::tls::{ClientIdentity, TlsError, TlsMode};
 use penstock_wire::lsn::{EndLsn, Lsn};
@@ -154,7 +153,13 @@ async fn session_settings_are_pinned_against_what_the_role_says() {
     let server = shared();
     let database = server.database().await;
     let role = format!("pinned_{}", database.name);
-    let set = ["datestyle = 'German'", "bytea_output = 'escape'", "timezone = 'Asia/Tokyo'", "extra_float_digits = 0", "intervalstyle = 'iso_8601'"];
+    let set = [
+        "datestyle = 'German'",
+        "bytea_output = 'escape'",
+        "timezone = 'Asia/Tokyo'",
+        "extra_float_digits = 0",
+        "intervalstyle = 'iso_8601'",
+    ];
     let mut sql = format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{PASSWORD}';");
     for setting in set {
         sql += &format!("ALTER ROLE {role} SET {setting};");
@@ -259,10 +264,8 @@ async fn a_client_certificate_logs_in() {
     options.tls.root_certificates = Some(server.certificate("root.crt"));
     let error = login_error(&options).await;
     assert_eq!((error.sqlstate(), error.class()), (Some("28000"), Class::Halt), "{error}");
-    options.tls.client = Some(ClientIdentity {
-        certificate: server.certificate("client.crt"),
-        key: server.certificate("client.key"),
-    });
+    options.tls.client =
+        Some(ClientIdentity { certificate: server.certificate("client.crt"), key: server.certificate("client.key") });
     login(&options).await.unwrap();
 }
 
@@ -458,11 +461,8 @@ async fn a_status_update_moves_the_slot_to_exactly_what_it_says() {
     let before = database.confirmed().await;
     assert!(before < received[0].end.raw());
     // Written is not flushed: it acknowledges nothing.
-    let written = StatusUpdate {
-        written: received[1].end,
-        reply_requested: true,
-        ..StatusUpdate::durable(received[0].end)
-    };
+    let written =
+        StatusUpdate { written: received[1].end, reply_requested: true, ..StatusUpdate::durable(received[0].end) };
     connection.send_status(written, 0).await.unwrap();
     next_keepalive(&mut connection).await.unwrap();
     assert_eq!(database.confirmed().await, received[0].end.raw());
@@ -488,7 +488,11 @@ async fn a_session_lives_while_keepalives_are_answered_and_dies_when_they_are_no
     let server = shared();
     let database = server.database().await;
     let slot = database.slot().await;
-    database.client.batch_execute(&format!("ALTER DATABASE {} SET wal_sender_timeout = '600ms'", database.name)).await.unwrap();
+    database
+        .client
+        .batch_execute(&format!("ALTER DATABASE {} SET wal_sender_timeout = '600ms'", database.name))
+        .await
+        .unwrap();
     let mut connection = streaming(&server.over_unix(&database.name), &slot).await;
     for _ in 0..4 {
         while !next_keepalive(&mut connection).await.unwrap().2 {}
@@ -597,7 +601,10 @@ async fn a_row_above_the_bound_is_refused_and_comes_whole_under_a_higher_one() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, SourceError::FrameTooLarge { frame_bytes: 3_000_000.., frame_bytes_max: FRAME_BYTES_MAX }), "{error}");
+    assert!(
+        matches!(error, SourceError::FrameTooLarge { frame_bytes: 3_000_000.., frame_bytes_max: FRAME_BYTES_MAX }),
+        "{error}"
+    );
     assert_eq!(error.class(), Class::Halt);
 
     // The refused row is dropped unseen at the end of the copy.
@@ -699,8 +706,6 @@ async fn a_server_that_stops_is_retried_and_after_a_promotion_its_history_is_rea
     assert_eq!((before.timeline, after.timeline), (1, 2));
     assert_eq!(before.system_identifier, after.system_identifier);
     let history = connection.timeline_history(after.timeline).await.unwrap();
-    let [TimelineSwitch { timeline: 1, switch_point }] = history[..] else {
-        panic!("{history:?}")
-    };
+    let [TimelineSwitch { timeline: 1, switch_point }] = history[..] else { panic!("{history:?}") };
     assert!(switch_point >= end.0 && switch_point <= after.flushed, "{switch_point} {after:?}");
 }

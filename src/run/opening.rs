@@ -109,7 +109,6 @@ async fn open<'a>(
     if start.setup_only {
         bridge.handle_shutdown(Duration::ZERO);
     }
-    shell.health.streams(true);
     let (readings, clock) = watch::channel(None);
     Ok((Streaming::new(shell, bridge, sink, events, clock, began), readings))
 }

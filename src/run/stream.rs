@@ -252,7 +252,9 @@ impl<'a> Streaming<'a> {
         connection.send_status(status, clock_us()).await.map_err(SessionEnd::Source)
     }
 
+    /// The first commit of a session, a heartbeat at the latest, shows that everything works.
     fn confirmed(&self, end: &GroupEnd) {
+        self.shell.health.streams(true);
         self.shell.metrics.committed(end, clock_us());
         self.observe();
     }

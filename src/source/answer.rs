@@ -109,10 +109,7 @@ fn unreadable_history() -> SourceError {
 }
 
 fn malformed(why: &'static str) -> SourceError {
-    SourceError::Malformed {
-        message: "a row",
-        why,
-    }
+    SourceError::Malformed { message: "a row", why }
 }
 
 #[cfg(test)]
@@ -154,10 +151,8 @@ mod tests {
     #[test]
     fn a_history_is_read_with_its_comments() {
         let file = "1\t0/3000148\tno recovery target specified\n\n# by hand\n  2\t16/B374D848\tbefore 2024\n";
-        let expected = [(1, 0x0300_0148), (2, 0x16_B374_D848)].map(|(timeline, lsn)| TimelineSwitch {
-            timeline,
-            switch_point: Lsn(lsn),
-        });
+        let expected = [(1, 0x0300_0148), (2, 0x16_B374_D848)]
+            .map(|(timeline, lsn)| TimelineSwitch { timeline, switch_point: Lsn(lsn) });
         assert_eq!(TimelineSwitch::parse(&row(&["00000003.history", file])).unwrap(), expected);
         assert_eq!(TimelineSwitch::parse(&row(&["00000001.history", ""])).unwrap(), []);
         for odd in ["1", "one\t0/1", "1\t0-1"] {

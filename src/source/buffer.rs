@@ -37,11 +37,7 @@ pub(super) struct ReadBuffer {
 
 impl ReadBuffer {
     pub(super) fn new() -> Self {
-        Self {
-            bytes: Vec::with_capacity(READ_BUFFER_BYTES),
-            head: 0,
-            discard: 0,
-        }
+        Self { bytes: Vec::with_capacity(READ_BUFFER_BYTES), head: 0, discard: 0 }
     }
 
     /// How many bytes wait to be taken.
@@ -52,9 +48,7 @@ impl ReadBuffer {
     /// The tag of the message at the front, if all of it is here.
     pub(super) fn complete_tag(&self) -> Result<Option<u8>, SourceError> {
         let header = self.header()?;
-        Ok(header
-            .filter(|header| header.size <= self.len())
-            .map(|header| header.tag))
+        Ok(header.filter(|header| header.size <= self.len()).map(|header| header.tag))
     }
 
     /// Takes the message at the front, if all of it is here.
@@ -136,10 +130,7 @@ impl ReadBuffer {
     fn capacity_wanted(&self, bound: usize) -> Result<usize, SourceError> {
         let size = self.header()?.map_or(0, |header| header.size);
         if size > self.len() && size > bound {
-            return Err(SourceError::FrameTooLarge {
-                frame_bytes: size,
-                frame_bytes_max: bound,
-            });
+            return Err(SourceError::FrameTooLarge { frame_bytes: size, frame_bytes_max: bound });
         }
         Ok(size.max(READ_BUFFER_BYTES))
     }
@@ -150,10 +141,7 @@ impl ReadBuffer {
         };
         let length = u32::from_be_bytes(*length);
         if length < 4 || length > i32::MAX.unsigned_abs() {
-            return Err(SourceError::Malformed {
-                message: "a message header",
-                why: "its length is impossible",
-            });
+            return Err(SourceError::Malformed { message: "a message header", why: "its length is impossible" });
         }
         // At most 2^31: fits on every target that has a 32-bit or wider usize.
         let size = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
@@ -192,11 +180,7 @@ mod tests {
     #[test]
     fn messages_come_out_whole_wherever_the_stream_is_cut() {
         let stream = [message(b'd', b"first"), message(b'N', b""), message(b'd', &[7; 300])].concat();
-        let expected = vec![
-            (b'd', b"first".to_vec()),
-            (b'N', Vec::new()),
-            (b'd', vec![7; 300]),
-        ];
+        let expected = vec![(b'd', b"first".to_vec()), (b'N', Vec::new()), (b'd', vec![7; 300])];
         for cut in 0..=stream.len() {
             let mut buffer = ReadBuffer::new();
             let (left, right) = stream.split_at(cut);

@@ -50,10 +50,9 @@ impl Connection {
         let deadline = Instant::now() + options.connect_timeout;
         match timeout_at(deadline, Self::open(options, deadline)).await {
             Ok(opened) => opened,
-            Err(_) => Err(SourceError::ConnectTimeout {
-                host: options.host.to_string(),
-                timeout: options.connect_timeout,
-            }),
+            Err(_) => {
+                Err(SourceError::ConnectTimeout { host: options.host.to_string(), timeout: options.connect_timeout })
+            }
         }
     }
 
@@ -61,12 +60,7 @@ impl Connection {
         let transport = Transport::connect(options, deadline).await?;
         let mut link = Link::new(transport);
         let process_id = startup::start(&mut link, options).await?;
-        Ok(Self {
-            link,
-            phase: Phase::Ready,
-            gather: Gather::default(),
-            process_id,
-        })
+        Ok(Self { link, phase: Phase::Ready, gather: Gather::default(), process_id })
     }
 
     /// A parameter as the server has last reported it, for instance `server_encoding`.
@@ -103,10 +97,7 @@ impl Connection {
     }
 
     /// Where the timelines before `timeline` ended, oldest first (TIMELINE_HISTORY). The first has no history.
-    pub async fn timeline_history(
-        &mut self,
-        timeline: u32,
-    ) -> Result<Vec<TimelineSwitch>, SourceError> {
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<Vec<TimelineSwitch>, SourceError> {
         if timeline <= 1 {
             return Ok(Vec::new());
         }
@@ -127,9 +118,7 @@ impl Connection {
                 b'D' => {
                     bytes = bytes.saturating_add(message.body.len());
                     if bytes > ANSWER_BYTES_MAX {
-                        return Err(SourceError::AnswerTooLarge {
-                            bytes_max: ANSWER_BYTES_MAX,
-                        });
+                        return Err(SourceError::AnswerTooLarge { bytes_max: ANSWER_BYTES_MAX });
                     }
                     rows.push(parse_row(message.body)?);
                 }
@@ -138,10 +127,7 @@ impl Connection {
                 b'E' => failure = Some(session_error(message.body)?),
                 b'Z' => break,
                 tag => {
-                    return Err(SourceError::Unexpected {
-                        tag,
-                        during: "in answer to a query",
-                    });
+                    return Err(SourceError::Unexpected { tag, during: "in answer to a query" });
                 }
             }
         }
@@ -160,12 +146,7 @@ impl Connection {
     /// A connection in the middle of a stream, to a server that a test plays itself.
     #[cfg(test)]
     pub(super) fn streaming_over(transport: Transport) -> Self {
-        Self {
-            link: Link::new(transport),
-            phase: Phase::Streaming,
-            gather: Gather::default(),
-            process_id: 0,
-        }
+        Self { link: Link::new(transport), phase: Phase::Streaming, gather: Gather::default(), process_id: 0 }
     }
 
     /// Sends a command. From here to its ReadyForQuery the session is busy; after that it is what this returns.
@@ -177,8 +158,7 @@ impl Connection {
             return Err(SourceError::ZeroByte { in_what: "command" });
         }
         let ready = std::mem::replace(&mut self.phase, Phase::Busy);
-        self.link
-            .queue(Some(b'Q'), |body| startup::put_text(body, command))?;
+        self.link.queue(Some(b'Q'), |body| startup::put_text(body, command))?;
         self.link.flush().await?;
         Ok(ready)
     }

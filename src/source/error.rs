@@ -214,10 +214,9 @@ impl SourceError {
             Self::ConnectTimeout { .. } => (Retry, "check that the host is reachable (firewall) and not overloaded"),
             Self::Lost(_) | Self::Closed | Self::StreamEnded => (Retry, "it is tried again; see Postgres' log for why"),
             Self::WriteTimeout { .. } => (Retry, "it is tried again; the network or the server process hangs"),
-            Self::EndCopyTimeout { .. }
-            | Self::Interrupted
-            | Self::StreamedBefore
-            | Self::NotStreaming => (Retry, "nothing: a new connection is opened"),
+            Self::EndCopyTimeout { .. } | Self::Interrupted | Self::StreamedBefore | Self::NotStreaming => {
+                (Retry, "nothing: a new connection is opened")
+            }
             Self::Tls(TlsError::Handshake(_)) => (Retry, "it is tried again; see Postgres' log for why"),
             Self::Tls(TlsError::File { .. } | TlsError::Content { .. }) => {
                 (Halt, "correct the path or the file, and let the user that runs Penstock read it")
@@ -234,14 +233,11 @@ impl SourceError {
                 "name the root that signed it as the root certificate, and connect by a name that is among the \
                  certificate's subject alternative names; an expired one must be renewed",
             ),
-            Self::Tls(TlsError::Incompatible(_)) => (
-                Halt,
-                "see Postgres' log: a client certificate that it does not accept, or no TLS version in common",
-            ),
-            Self::PasswordMissing => (Halt, "configure the password"),
-            Self::PasswordInClear => {
-                (Halt, "use scram-sha-256 in pg_hba.conf, or a TLS mode from require up")
+            Self::Tls(TlsError::Incompatible(_)) => {
+                (Halt, "see Postgres' log: a client certificate that it does not accept, or no TLS version in common")
             }
+            Self::PasswordMissing => (Halt, "configure the password"),
+            Self::PasswordInClear => (Halt, "use scram-sha-256 in pg_hba.conf, or a TLS mode from require up"),
             Self::AuthenticationUnsupported { .. } => {
                 (Halt, "use scram-sha-256, cert or (Unix socket) peer for this role in pg_hba.conf")
             }
@@ -252,9 +248,10 @@ impl SourceError {
             Self::FrameTooLarge { .. } => {
                 (Halt, "raise the bound on a single change, or shrink or exclude the column that holds the value")
             }
-            Self::AnswerTooLarge { .. } | Self::Malformed { .. } | Self::Unexpected { .. } => {
-                (Halt, "make sure that host and port are those of a Postgres server, not of a pooler or another service")
-            }
+            Self::AnswerTooLarge { .. } | Self::Malformed { .. } | Self::Unexpected { .. } => (
+                Halt,
+                "make sure that host and port are those of a Postgres server, not of a pooler or another service",
+            ),
         }
     }
 }
@@ -265,10 +262,17 @@ fn server_judgement(sqlstate: &str) -> (Class, &'static str) {
     use Class::{Halt, Retry};
     match sqlstate {
         "57P04" | "3D000" => (Halt, "the database does not exist: correct the database name"),
-        "55006" => (Retry, "another process streams from the slot: this one waits as its standby; stop the other if unintended"),
-        "53300" => (Retry, "no connection is free: raise max_connections or max_wal_senders, or the role's connection limit"),
+        "55006" => (
+            Retry,
+            "another process streams from the slot: this one waits as its standby; stop the other if unintended",
+        ),
+        "53300" => {
+            (Retry, "no connection is free: raise max_connections or max_wal_senders, or the role's connection limit")
+        }
         "57014" => (Retry, "somebody cancelled it; it is tried again"),
-        code if code.starts_with("57") => (Retry, "Postgres is starting, stopping or was told to disconnect; it is tried again"),
+        code if code.starts_with("57") => {
+            (Retry, "Postgres is starting, stopping or was told to disconnect; it is tried again")
+        }
         code if code.starts_with("08") || code.starts_with("40") => (Retry, "it is tried again"),
         code if code.starts_with("53") => (Retry, "the server is out of disk, memory or another resource: free some"),
         "28P01" => (Halt, "wrong password, or the role has none or does not exist: correct user and password"),
@@ -286,7 +290,9 @@ fn server_judgement(sqlstate: &str) -> (Class, &'static str) {
             "see the message: wal_level must be logical (and the server restarted), the server must be a primary, and a \
              slot that was invalidated cannot be used again: changes are lost",
         ),
-        "58P01" => (Halt, "the WAL that the slot needs is gone: changes are lost; see the manual before creating a new slot"),
+        "58P01" => {
+            (Halt, "the WAL that the slot needs is gone: changes are lost; see the manual before creating a new slot")
+        }
         code if code.starts_with("58") => (Retry, "the server has trouble with its disk: see its log"),
         _ => (Halt, "see the message and Postgres' log"),
     }
@@ -298,10 +304,7 @@ mod tests {
     use Class::{Halt, Retry};
 
     fn server(sqlstate: &str) -> SourceError {
-        SourceError::from(Box::new(ServerError {
-            sqlstate: sqlstate.to_owned(),
-            ..ServerError::default()
-        }))
+        SourceError::from(Box::new(ServerError { sqlstate: sqlstate.to_owned(), ..ServerError::default() }))
     }
 
     #[test]
@@ -336,10 +339,7 @@ mod tests {
     fn error_fields_are_read_and_unknown_ones_skipped() {
         let body = b"SFEHLER\0VERROR\0C42704\0Mslot\0Ddetail\0Hhint\0Fslot.c\0Z?\0\0";
         let error = ServerError::parse(body).unwrap();
-        assert_eq!(
-            error.to_string(),
-            "Postgres: ERROR 42704: slot; detail (hint: hint)"
-        );
+        assert_eq!(error.to_string(), "Postgres: ERROR 42704: slot; detail (hint: hint)");
         assert!(!error.ends_session());
     }
 

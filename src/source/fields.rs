@@ -13,10 +13,7 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Reads `body`; `message` names the message in errors.
     pub(super) fn new(message: &'static str, body: &'a [u8]) -> Self {
-        Self {
-            rest: body,
-            message,
-        }
+        Self { rest: body, message }
     }
 
     /// Everything not yet read.
@@ -70,17 +67,11 @@ impl<'a> Fields<'a> {
         if self.rest.is_empty() {
             return Ok(());
         }
-        Err(SourceError::Malformed {
-            message: self.message,
-            why: "bytes are left over at its end",
-        })
+        Err(SourceError::Malformed { message: self.message, why: "bytes are left over at its end" })
     }
 
     fn short(&self) -> SourceError {
-        SourceError::Malformed {
-            message: self.message,
-            why: "it ends too early",
-        }
+        SourceError::Malformed { message: self.message, why: "it ends too early" }
     }
 }
 

@@ -53,12 +53,7 @@ pub struct StatusUpdate {
 impl StatusUpdate {
     /// Everything below `end` is durable; nothing else is claimed.
     pub fn durable(end: EndLsn) -> Self {
-        Self {
-            written: end,
-            flushed: end,
-            applied: end,
-            reply_requested: false,
-        }
+        Self { written: end, flushed: end, applied: end, reply_requested: false }
     }
 
     /// Appends the body of the CopyData message that says so.
@@ -121,16 +116,10 @@ mod tests {
     fn wal_data_is_read_with_unix_time_and_borrowed_payload() {
         let body = xlog_data(b"Bxyz");
         let frame = Frame::parse(&body).unwrap();
-        let expected = Frame::XLogData {
-            start: Lsn(0x10),
-            end: Lsn(0x20),
-            sent_at_us: POSTGRES_EPOCH_US + 5,
-            payload: b"Bxyz",
-        };
+        let expected =
+            Frame::XLogData { start: Lsn(0x10), end: Lsn(0x20), sent_at_us: POSTGRES_EPOCH_US + 5, payload: b"Bxyz" };
         assert_eq!(frame, expected);
-        let Frame::XLogData { payload, .. } = frame else {
-            unreachable!()
-        };
+        let Frame::XLogData { payload, .. } = frame else { unreachable!() };
         assert!(body.as_ptr_range().contains(&payload.as_ptr()));
     }
 
@@ -141,11 +130,7 @@ mod tests {
             body.extend(0x1_0000_0020_u64.to_be_bytes());
             body.extend((-POSTGRES_EPOCH_US).to_be_bytes());
             body.push(flag);
-            let expected = Frame::Keepalive {
-                wal_end: EndLsn::new(0x1_0000_0020),
-                sent_at_us: 0,
-                reply_requested,
-            };
+            let expected = Frame::Keepalive { wal_end: EndLsn::new(0x1_0000_0020), sent_at_us: 0, reply_requested };
             assert_eq!(Frame::parse(&body).unwrap(), expected);
         }
     }
@@ -173,10 +158,7 @@ mod tests {
         body.extend(0_u64.to_be_bytes());
         body.extend(i64::MAX.to_be_bytes());
         body.push(0);
-        assert!(matches!(
-            Frame::parse(&body).unwrap(),
-            Frame::Keepalive { sent_at_us: i64::MAX, .. }
-        ));
+        assert!(matches!(Frame::parse(&body).unwrap(), Frame::Keepalive { sent_at_us: i64::MAX, .. }));
         StatusUpdate::default().encode(i64::MIN, &mut Vec::new());
     }
 

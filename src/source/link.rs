@@ -55,11 +55,7 @@ impl Link {
     }
 
     /// Queues a message; `tag` is `None` for those before the session, which have none.
-    pub(super) fn queue(
-        &mut self,
-        tag: Option<u8>,
-        write_body: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), SourceError> {
+    pub(super) fn queue(&mut self, tag: Option<u8>, write_body: impl FnOnce(&mut Vec<u8>)) -> Result<(), SourceError> {
         let mut body = Vec::new();
         write_body(&mut body);
         let too_long = SourceError::MessageTooLong { bytes: body.len() };
@@ -75,9 +71,7 @@ impl Link {
         let write_timeout = self.write_timeout;
         match timeout(write_timeout, self.flush_untimed()).await {
             Ok(done) => done,
-            Err(_) => Err(SourceError::WriteTimeout {
-                timeout: write_timeout,
-            }),
+            Err(_) => Err(SourceError::WriteTimeout { timeout: write_timeout }),
         }
     }
 
@@ -98,9 +92,7 @@ impl Link {
     pub(super) async fn shutdown(&mut self) -> Result<(), SourceError> {
         match timeout(self.write_timeout, self.transport.shutdown()).await {
             Ok(done) => done.map_err(SourceError::Lost),
-            Err(_) => Err(SourceError::WriteTimeout {
-                timeout: self.write_timeout,
-            }),
+            Err(_) => Err(SourceError::WriteTimeout { timeout: self.write_timeout }),
         }
     }
 
@@ -136,10 +128,7 @@ impl Link {
     }
 
     /// Waits for the next message that is no CopyData, and drops what is; no such message is held whole.
-    pub(super) async fn receive_past_copy_data(
-        &mut self,
-        bytes_max: usize,
-    ) -> Result<Message<'_>, SourceError> {
+    pub(super) async fn receive_past_copy_data(&mut self, bytes_max: usize) -> Result<Message<'_>, SourceError> {
         loop {
             self.absorb_asides()?;
             match self.incoming.front_tag()? {
@@ -190,7 +179,7 @@ fn remember(parameters: &mut BTreeMap<String, String>, body: &[u8]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::UnixStream;
 
     fn linked() -> (Link, UnixStream) {
@@ -213,8 +202,10 @@ mod tests {
                 () = std::future::ready(()) => given_up += 1,
             }
             let mut piece = vec![0; 100_000];
-            let length = peer.read(&mut piece).await.unwrap();
-            received.extend(&piece[..length]);
+            if let Ok(length) = peer.try_read(&mut piece) {
+                received.extend(&piece[..length]);
+            }
+            tokio::task::yield_now().await;
         }
         assert!(given_up > 0);
         assert!(received == expected);

@@ -82,10 +82,7 @@ impl fmt::Display for Host {
 impl ConnectOptions {
     /// Name and value of everything the startup message says.
     pub(super) fn startup_parameters(&self) -> Result<Vec<(&'static str, String)>, SourceError> {
-        let settings: Vec<String> = SESSION_SETTINGS
-            .iter()
-            .map(|(name, value)| format!("-c {name}={value}"))
-            .collect();
+        let settings: Vec<String> = SESSION_SETTINGS.iter().map(|(name, value)| format!("-c {name}={value}")).collect();
         let parameters = vec![
             ("user", self.user.clone()),
             ("database", self.database.clone()),
@@ -109,10 +106,7 @@ mod tests {
 
     fn options() -> ConnectOptions {
         ConnectOptions {
-            host: Host::Tcp {
-                host: "db".into(),
-                port: 5432,
-            },
+            host: Host::Tcp { host: "db".into(), port: 5432 },
             user: "bridge".into(),
             password: Some(Secret::new("hunter2")),
             database: "app".into(),
@@ -132,10 +126,7 @@ mod tests {
         for (host, expected) in [
             (Host::Tcp { host: "db".into(), port: 1 }, "db:1"),
             (Host::Tcp { host: "::1".into(), port: 1 }, "[::1]:1"),
-            (
-                Host::Unix { directory: "/run/postgresql".into(), port: 5432 },
-                "/run/postgresql/.s.PGSQL.5432",
-            ),
+            (Host::Unix { directory: "/run/postgresql".into(), port: 5432 }, "/run/postgresql/.s.PGSQL.5432"),
         ] {
             assert_eq!(host.to_string(), expected);
         }
@@ -143,14 +134,8 @@ mod tests {
 
     #[test]
     fn a_zero_byte_cannot_end_a_parameter_early() {
-        let smuggled = ConnectOptions {
-            application_name: "x\0replication\0false".into(),
-            ..options()
-        };
-        assert!(matches!(
-            smuggled.startup_parameters(),
-            Err(SourceError::ZeroByte { in_what: "application_name" })
-        ));
+        let smuggled = ConnectOptions { application_name: "x\0replication\0false".into(), ..options() };
+        assert!(matches!(smuggled.startup_parameters(), Err(SourceError::ZeroByte { in_what: "application_name" })));
         assert!(options().startup_parameters().is_ok());
     }
 }

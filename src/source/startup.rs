@@ -4,9 +4,7 @@
 //! before it is believed; where both sides can bind SCRAM to the TLS channel, it is bound.
 
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{
-    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
-};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 
 use super::SourceError;
 use super::error::ServerError;
@@ -31,10 +29,7 @@ enum Request {
 }
 
 /// Opens the session; returns the id of the server's process.
-pub(super) async fn start(
-    link: &mut Link,
-    options: &ConnectOptions,
-) -> Result<i32, SourceError> {
+pub(super) async fn start(link: &mut Link, options: &ConnectOptions) -> Result<i32, SourceError> {
     let parameters = options.startup_parameters()?;
     link.queue(None, |body| {
         body.extend(PROTOCOL_VERSION.to_be_bytes());
@@ -95,17 +90,13 @@ async fn begin_scram(
 ) -> Result<ScramSha256, SourceError> {
     let offers = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
     let (mechanism, binding) = match link.transport().channel_binding() {
-        Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
-            (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash))
-        }
+        Some(hash) if offers(SCRAM_SHA_256_PLUS) => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash)),
         // We could, the server says it can't; if it never said so, it will see this and refuse.
         Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
         None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
     };
     if !offers(mechanism) {
-        return Err(SourceError::AuthenticationUnsupported {
-            method: mechanisms.join(", "),
-        });
+        return Err(SourceError::AuthenticationUnsupported { method: mechanisms.join(", ") });
     }
     let scram = ScramSha256::new(password(options)?.as_bytes(), binding);
     let first = scram.message().to_vec();
@@ -125,10 +116,7 @@ async fn receive_request(link: &mut Link) -> Result<Request, SourceError> {
     match message.tag {
         b'R' => Request::parse(message.body),
         b'E' => Err(Box::new(ServerError::parse(message.body)?).into()),
-        tag => Err(SourceError::Unexpected {
-            tag,
-            during: "while logging in",
-        }),
+        tag => Err(SourceError::Unexpected { tag, during: "while logging in" }),
     }
 }
 
@@ -141,10 +129,7 @@ async fn wait_until_ready(link: &mut Link) -> Result<i32, SourceError> {
             b'Z' => return Ok(process_id),
             b'E' => return Err(Box::new(ServerError::parse(message.body)?).into()),
             tag => {
-                return Err(SourceError::Unexpected {
-                    tag,
-                    during: "before the session was ready",
-                });
+                return Err(SourceError::Unexpected { tag, during: "before the session was ready" });
             }
         }
     }
@@ -152,9 +137,7 @@ async fn wait_until_ready(link: &mut Link) -> Result<i32, SourceError> {
 
 async fn send_password(link: &mut Link, password: &str) -> Result<(), SourceError> {
     if password.contains('\0') {
-        return Err(SourceError::ZeroByte {
-            in_what: "password",
-        });
+        return Err(SourceError::ZeroByte { in_what: "password" });
     }
     link.queue(Some(b'p'), |body| put_text(body, password))?;
     link.flush().await
@@ -181,9 +164,7 @@ impl Request {
         let request = match fields.i32()? {
             0 => Self::Nothing,
             3 => Self::ClearText,
-            5 => Self::Md5 {
-                salt: fields.array()?,
-            },
+            5 => Self::Md5 { salt: fields.array()? },
             10 => {
                 let mut mechanisms = Vec::new();
                 loop {
@@ -218,9 +199,7 @@ mod tests {
             (b"\0\0\0\x05salt", Request::Md5 { salt: *b"salt" }),
             (
                 b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
-                Request::Sasl {
-                    mechanisms: vec!["SCRAM-SHA-256-PLUS".into(), "SCRAM-SHA-256".into()],
-                },
+                Request::Sasl { mechanisms: vec!["SCRAM-SHA-256-PLUS".into(), "SCRAM-SHA-256".into()] },
             ),
             (b"\0\0\0\x0br=x", Request::SaslContinue(b"r=x".to_vec())),
             (b"\0\0\0\x0cv=x", Request::SaslFinal(b"v=x".to_vec())),
@@ -233,7 +212,9 @@ mod tests {
 
     #[test]
     fn cut_requests_are_malformed() {
-        for body in [&b""[..], b"\0\0\0", b"\0\0\0\x05sal", b"\0\0\0\x05salty", b"\0\0\0\x0aSCRAM", b"\0\0\0\x0aSCRAM\0"] {
+        for body in
+            [&b""[..], b"\0\0\0", b"\0\0\0\x05sal", b"\0\0\0\x05salty", b"\0\0\0\x0aSCRAM", b"\0\0\0\x0aSCRAM\0"]
+        {
             assert!(Request::parse(body).is_err(), "{body:?}");
         }
     }

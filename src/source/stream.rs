@@ -7,11 +7,11 @@ use std::time::Duration;
 use penstock_wire::lsn::Lsn;
 use tokio::time::timeout;
 
+use super::SourceError;
 use super::connection::{Connection, Phase, session_error};
 use super::error::ServerError;
 use super::frame::{Frame, StatusUpdate};
 use super::limits::ANSWER_BYTES_MAX;
-use super::SourceError;
 
 impl Connection {
     /// Takes the slot and starts to stream. With `at` = 0/0 the server begins at what the slot has confirmed, and that
@@ -43,10 +43,7 @@ impl Connection {
                     return Err(SourceError::Server(error));
                 }
                 (tag, _) => {
-                    return Err(SourceError::Unexpected {
-                        tag,
-                        during: "in answer to START_REPLICATION",
-                    });
+                    return Err(SourceError::Unexpected { tag, during: "in answer to START_REPLICATION" });
                 }
             }
         }
@@ -87,10 +84,7 @@ impl Connection {
             b'E' => Err(Box::new(ServerError::parse(message.body)?).into()),
             // A walsender that shuts down ends the copy, or only the command.
             b'c' | b'C' => Err(SourceError::StreamEnded),
-            tag => Err(SourceError::Unexpected {
-                tag,
-                during: "while streaming",
-            }),
+            tag => Err(SourceError::Unexpected { tag, during: "while streaming" }),
         }
     }
 
@@ -101,14 +95,9 @@ impl Connection {
 
     /// Sends a status update. `now_us` is our clock in microseconds since 1970; the server only shows it. Waits for the
     /// server to take it, but not for ever.
-    pub async fn send_status(
-        &mut self,
-        status: StatusUpdate,
-        now_us: i64,
-    ) -> Result<(), SourceError> {
+    pub async fn send_status(&mut self, status: StatusUpdate, now_us: i64) -> Result<(), SourceError> {
         self.streaming()?;
-        self.link
-            .queue(Some(b'd'), |body| status.encode(now_us, body))?;
+        self.link.queue(Some(b'd'), |body| status.encode(now_us, body))?;
         self.link.flush().await
     }
 
@@ -133,13 +122,8 @@ impl Connection {
         }
     }
 
-    async fn finish_copy(
-        &mut self,
-        final_status: StatusUpdate,
-        now_us: i64,
-    ) -> Result<(), SourceError> {
-        self.link
-            .queue(Some(b'd'), |body| final_status.encode(now_us, body))?;
+    async fn finish_copy(&mut self, final_status: StatusUpdate, now_us: i64) -> Result<(), SourceError> {
+        self.link.queue(Some(b'd'), |body| final_status.encode(now_us, body))?;
         self.link.queue(Some(b'c'), |_| ())?;
         self.link.flush().await?;
         let mut failure = None;
@@ -150,10 +134,7 @@ impl Connection {
                 b'E' => failure = Some(session_error(message.body)?),
                 b'Z' => break,
                 tag => {
-                    return Err(SourceError::Unexpected {
-                        tag,
-                        during: "at the end of the copy",
-                    });
+                    return Err(SourceError::Unexpected { tag, during: "at the end of the copy" });
                 }
             }
         }
@@ -177,10 +158,8 @@ pub fn publication_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String
 
 fn start_command(slot: &str, at: Lsn, options: &[(&str, &str)]) -> String {
     let slot = quote_identifier(slot);
-    let options: Vec<String> = options
-        .iter()
-        .map(|(name, value)| format!("{} {}", quote_identifier(name), quote_literal(value)))
-        .collect();
+    let options: Vec<String> =
+        options.iter().map(|(name, value)| format!("{} {}", quote_identifier(name), quote_literal(value))).collect();
     format!("START_REPLICATION SLOT {slot} LOGICAL {at} ({})", options.join(", "))
 }
 
@@ -213,8 +192,8 @@ mod tests {
         for (ending, class) in [
             (&b"c\0\0\0\x04"[..], Class::Retry),
             (b"C\0\0\0\x0bCOPY 0\0", Class::Retry),
-            (b"E\0\0\0\x15SFATAL\0C57P01\0\0\0", Class::Retry),
-            (b"E\0\0\0\x15SERROR\0C42704\0\0\0", Class::Halt),
+            (b"E\0\0\0\x13SFATAL\0C57P01\0\0", Class::Retry),
+            (b"E\0\0\0\x13SERROR\0C42704\0\0", Class::Halt),
             (b"E\0\0\0\x09SERRO", Class::Halt),
             (b"Z\0\0\0\x05I", Class::Halt),
         ] {

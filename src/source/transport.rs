@@ -12,9 +12,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
+use super::SourceError;
 use super::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, TCP_USER_TIMEOUT};
 use super::options::{ConnectOptions, Host};
-use super::SourceError;
 use crate::tls::{TlsError, TlsMode, TlsOptions, end_point_binding};
 
 /// Length 8, code 80877103: "do you speak TLS?"
@@ -30,19 +30,14 @@ pub(super) enum Transport {
 
 impl Transport {
     /// Connects, and does the TLS handshake where the mode asks for one. All before `deadline`.
-    pub(super) async fn connect(
-        options: &ConnectOptions,
-        deadline: Instant,
-    ) -> Result<Self, SourceError> {
+    pub(super) async fn connect(options: &ConnectOptions, deadline: Instant) -> Result<Self, SourceError> {
         match &options.host {
             Host::Unix { directory, port } => {
                 let socket = UnixStream::connect(Host::socket_path(directory, *port)).await;
                 Ok(Self::Unix(socket.map_err(|e| cannot_connect(&options.host, e))?))
             }
             Host::Tcp { host, port } => {
-                let socket = dial(host, *port, deadline)
-                    .await
-                    .map_err(|e| cannot_connect(&options.host, e))?;
+                let socket = dial(host, *port, deadline).await.map_err(|e| cannot_connect(&options.host, e))?;
                 secure(socket, host, &options.tls).await
             }
         }
@@ -100,10 +95,7 @@ impl Transport {
 }
 
 fn cannot_connect(host: &Host, source: io::Error) -> SourceError {
-    SourceError::Connect {
-        host: host.to_string(),
-        source,
-    }
+    SourceError::Connect { host: host.to_string(), source }
 }
 
 /// Tries the host's addresses in turn, each with its share of the time left, so that one that swallows everything
@@ -131,21 +123,15 @@ async fn dial(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream>
 fn set_options(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_RETRIES);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     Ok(())
 }
 
-async fn secure(
-    mut socket: TcpStream,
-    host: &str,
-    tls: &TlsOptions,
-) -> Result<Transport, SourceError> {
+async fn secure(mut socket: TcpStream, host: &str, tls: &TlsOptions) -> Result<Transport, SourceError> {
     let mode = tls.mode_for(host);
     if mode == TlsMode::Disable {
         return Ok(Transport::Tcp(socket));
@@ -161,12 +147,7 @@ async fn secure(
         b'N' if mode == TlsMode::Prefer => Ok(Transport::Tcp(socket)),
         b'N' => Err(TlsError::NotOffered { mode }.into()),
         // It could not even start a process for us. Its reason is not read: nobody vouches for it here.
-        b'E' => Err(SourceError::Lost(io::Error::other(
-            "the server answered the request for TLS with an error",
-        ))),
-        tag => Err(SourceError::Unexpected {
-            tag,
-            during: "in answer to the request for TLS",
-        }),
+        b'E' => Err(SourceError::Lost(io::Error::other("the server answered the request for TLS with an error"))),
+        tag => Err(SourceError::Unexpected { tag, during: "in answer to the request for TLS" }),
     }
 }

@@ -71,14 +71,17 @@ impl Server {
     pub fn start(settings: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("penstock-pg").tempdir().unwrap();
         let user = unprivileged_user();
-        let mut server = Self {
-            directory,
-            user,
-            port: 0,
-            process: None,
-        };
+        let mut server = Self { directory, user, port: 0, process: None };
         server.hand_over(server.directory.path());
-        server.run(&["initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "-D"]);
+        server.run(&[
+            "initdb",
+            "--no-sync",
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "-D",
+        ]);
         make_certificates(&server.data());
         for name in ["server.key", "server.crt", "root.crt"] {
             server.hand_over(&server.data().join(name));
@@ -192,10 +195,7 @@ impl Server {
     /// Options to connect as the superuser over the Unix socket.
     pub fn over_unix(&self, database: &str) -> ConnectOptions {
         ConnectOptions {
-            host: Host::Unix {
-                directory: self.directory.path().to_owned(),
-                port: self.port,
-            },
+            host: Host::Unix { directory: self.directory.path().to_owned(), port: self.port },
             user: "postgres".into(),
             password: None,
             database: database.into(),
@@ -208,16 +208,10 @@ impl Server {
     /// Options to connect as `user` with its password over TCP to `host`, which is 127.0.0.1 by either name.
     pub fn over_tcp(&self, database: &str, user: &str, host: &str, mode: TlsMode) -> ConnectOptions {
         ConnectOptions {
-            host: Host::Tcp {
-                host: host.into(),
-                port: self.port,
-            },
+            host: Host::Tcp { host: host.into(), port: self.port },
             user: user.into(),
             password: Some(Secret::new(PASSWORD)),
-            tls: TlsOptions {
-                mode: Some(mode),
-                ..TlsOptions::default()
-            },
+            tls: TlsOptions { mode: Some(mode), ..TlsOptions::default() },
             ..self.over_unix(database)
         }
     }
@@ -243,11 +237,7 @@ impl Server {
     /// A plain SQL session as the superuser.
     pub async fn sql(&self, database: &str) -> Client {
         let mut config = tokio_postgres::Config::new();
-        config
-            .host_path(self.directory.path())
-            .port(self.port)
-            .user("postgres")
-            .dbname(database);
+        config.host_path(self.directory.path()).port(self.port).user("postgres").dbname(database);
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -269,10 +259,7 @@ pub struct Database {
 impl Database {
     /// Creates a slot, named after the database.
     pub async fn slot(&self) -> String {
-        self.client
-            .execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&self.name])
-            .await
-            .unwrap();
+        self.client.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&self.name]).await.unwrap();
         self.name.clone()
     }
 
@@ -343,13 +330,28 @@ fn make_certificates(into: &Path) {
 }
 
 fn make_root(into: &Path, name: &str) {
-    openssl(into, &format!("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt"));
+    openssl(
+        into,
+        &format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt"
+        ),
+    );
 }
 
 fn make_signed(into: &Path, name: &str, subject: &str, root: &str) {
-    openssl(into, &format!("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={subject} -keyout {name}.key -out {name}.csr"));
+    openssl(
+        into,
+        &format!(
+            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={subject} -keyout {name}.key -out {name}.csr"
+        ),
+    );
     fs::write(into.join("extensions"), format!("subjectAltName=DNS:{subject}\n")).unwrap();
-    openssl(into, &format!("x509 -req -in {name}.csr -CA {root}.crt -CAkey {root}.key -CAcreateserial -days 2 -extfile extensions -out {name}.crt"));
+    openssl(
+        into,
+        &format!(
+            "x509 -req -in {name}.csr -CA {root}.crt -CAkey {root}.key -CAcreateserial -days 2 -extfile extensions -out {name}.crt"
+        ),
+    );
 }
 
 fn openssl(directory: &Path, arguments: &str) {

@@ -111,10 +111,9 @@ mod tests {
 
     #[test]
     fn values_come_back() {
-        for columns in [
-            BTreeMap::new(),
-            BTreeMap::from([("id".to_owned(), Some("1".to_owned())), ("größe".to_owned(), None)]),
-        ] {
+        for columns in
+            [BTreeMap::new(), BTreeMap::from([("id".to_owned(), Some("1".to_owned())), ("größe".to_owned(), None)])]
+        {
             let letter = DeadLetter {
                 schema: "access".into(),
                 table: "grants".into(),

@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn text_is_what_postgres_prints() {
-        for (text, raw) in [("0/0", 0), ("0/16B3748", 0x016B_3748), ("16/B374D848", 0x16_B374_D848), ("FFFFFFFF/FFFFFFFF", u64::MAX)] {
+        for (text, raw) in
+            [("0/0", 0), ("0/16B3748", 0x016B_3748), ("16/B374D848", 0x16_B374_D848), ("FFFFFFFF/FFFFFFFF", u64::MAX)]
+        {
             assert_eq!(text.parse::<Lsn>().unwrap(), Lsn(raw));
             assert_eq!(Lsn(raw).to_string(), text);
         }

@@ -3,6 +3,8 @@
 //! Numbers stay what they are on the wire (times in microseconds, dates in days). What JSON has no number for (NaN and
 //! the infinities) and bytes are text, as Postgres prints them.
 
+use std::collections::BTreeMap;
+
 use apache_avro::types::Value;
 use serde_json::Value as Json;
 
@@ -27,7 +29,10 @@ pub fn to_json(value: &Value) -> Json {
         Value::Uuid(uuid) => Json::from(uuid.to_string()),
         Value::Union(_, inner) => to_json(inner),
         Value::Array(items) => Json::from_iter(items.iter().map(to_json)),
-        Value::Map(entries) => Json::from_iter(entries.iter().map(|(name, value)| (name.as_str(), to_json(value)))),
+        Value::Map(entries) => {
+            let sorted = BTreeMap::from_iter(entries);
+            Json::from_iter(sorted.into_iter().map(|(name, value)| (name.as_str(), to_json(value))))
+        }
         Value::Record(fields) => Json::from_iter(fields.iter().map(|(name, value)| (name.as_str(), to_json(value)))),
         // Penstock writes none of these.
         Value::Decimal(_) | Value::BigDecimal(_) | Value::Duration(_) => Json::from(format!("{value:?}")),

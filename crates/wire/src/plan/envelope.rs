@@ -14,7 +14,13 @@ impl Plan {
     /// If a backfilled row names a transaction, or any other event names none: the caller's invariant.
     pub fn encode_envelope(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), ValueError> {
         let backfilled = event.op == Op::Read;
-        assert_eq!(backfilled, event.transaction.is_none(), "op {:?} with transaction {:?}", event.op, event.transaction);
+        assert_eq!(
+            backfilled,
+            event.transaction.is_none(),
+            "op {:?} with transaction {:?}",
+            event.op,
+            event.transaction
+        );
         let ids = self.ids()?;
         for row in [event.before, event.after].into_iter().flatten() {
             self.check_width(row)?;
@@ -107,7 +113,9 @@ impl Plan {
 
     fn unchanged<'r>(&'r self, row: &'r [Column<'_>]) -> impl Iterator<Item = usize> + 'r {
         let columns = self.slots.iter().zip(row).enumerate();
-        columns.filter(|(_, (slot, column))| matches!((slot, column), (Slot::Travels(_), Column::Unchanged))).map(|(index, _)| index)
+        columns
+            .filter(|(_, (slot, column))| matches!((slot, column), (Slot::Travels(_), Column::Unchanged)))
+            .map(|(index, _)| index)
     }
 
     /// Room for the envelope without growing on the way: text is never shorter than what it becomes, lengths aside.

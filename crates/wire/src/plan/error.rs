@@ -13,9 +13,7 @@ pub enum PlanError {
     #[error("a schema, table or column name is empty")]
     EmptyName,
     /// Two columns have the same Avro name.
-    #[error(
-        "columns {first:?} and {second:?} both become the Avro name {avro:?}; exclude or rename one of them"
-    )]
+    #[error("columns {first:?} and {second:?} both become the Avro name {avro:?}; exclude or rename one of them")]
     Collision {
         /// The column that comes first.
         first: String,

@@ -75,8 +75,7 @@ impl Plan {
         let key_schema = schema::key(&record_namespace, shape, &names);
         let envelope_schema = schema::envelope(&record_namespace, shape, &names);
         for text in [&key_schema, &envelope_schema] {
-            apache_avro::Schema::parse_str(text)
-                .map_err(|source| PlanError::Schema(Box::new(source)))?;
+            apache_avro::Schema::parse_str(text).map_err(|source| PlanError::Schema(Box::new(source)))?;
         }
         let slot = |column: &ColumnShape| match column.excluded {
             true => Slot::Excluded,

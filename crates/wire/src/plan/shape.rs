@@ -63,10 +63,7 @@ pub(super) fn check_account(shape: &TableShape) -> Result<(), PlanError> {
     if is_account_type(&column.type_info) {
         return Ok(());
     }
-    Err(PlanError::AccountType {
-        column: column.name.clone(),
-        pg_type: column.type_info.pg_type.clone(),
-    })
+    Err(PlanError::AccountType { column: column.name.clone(), pg_type: column.type_info.pg_type.clone() })
 }
 
 /// Types whose equality is that of their text. citext and bpchar compare otherwise than they print.
@@ -94,16 +91,10 @@ fn is_account_type(info: &TypeInfo) -> bool {
     }
 }
 
-fn travelling<'s>(
-    shape: &'s TableShape,
-    index: usize,
-    role: &'static str,
-) -> Result<&'s ColumnShape, PlanError> {
+fn travelling<'s>(shape: &'s TableShape, index: usize, role: &'static str) -> Result<&'s ColumnShape, PlanError> {
     match shape.columns.get(index) {
         None => Err(PlanError::Missing { role }),
-        Some(column) if column.excluded => {
-            Err(PlanError::Excluded { role, column: column.name.clone() })
-        }
+        Some(column) if column.excluded => Err(PlanError::Excluded { role, column: column.name.clone() }),
         Some(column) => Ok(column),
     }
 }

@@ -210,7 +210,28 @@ mod tests {
 
     #[test]
     fn what_is_no_array_is_refused() {
-        for literal in ["", "{", "}", "a", "{a", "a}", "{,}", "{a,}", "{,a}", "{a,,b}", r#"{"a}"#, r#"{"a"b}"#, r#"{"a\"}"#, r"{a\b}", "{a{b}", "{a}b}", r#"{a"b}"#, "{null}", "{a b}", "{ }"] {
+        for literal in [
+            "",
+            "{",
+            "}",
+            "a",
+            "{a",
+            "a}",
+            "{,}",
+            "{a,}",
+            "{,a}",
+            "{a,,b}",
+            r#"{"a}"#,
+            r#"{"a"b}"#,
+            r#"{"a\"}"#,
+            r"{a\b}",
+            "{a{b}",
+            "{a}b}",
+            r#"{a"b}"#,
+            "{null}",
+            "{a b}",
+            "{ }",
+        ] {
             assert_eq!(written(ValueKind::Text, literal), Err(Refusal::Malformed), "{literal}");
         }
     }

@@ -228,7 +228,10 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 mod tests {
     use super::*;
 
-    fn check<T: PartialEq + std::fmt::Debug>(read: fn(&[u8]) -> Result<T, Refusal>, cases: &[(&str, Result<T, Refusal>)]) {
+    fn check<T: PartialEq + std::fmt::Debug>(
+        read: fn(&[u8]) -> Result<T, Refusal>,
+        cases: &[(&str, Result<T, Refusal>)],
+    ) {
         for (text, expected) in cases {
             assert_eq!(&read(text.as_bytes()), expected, "{text}");
         }
@@ -236,27 +239,46 @@ mod tests {
 
     #[test]
     fn dates() {
-        check(date, &[
-            ("1970-01-01", Ok(0)),
-            ("1969-12-31", Ok(-1)),
-            ("2000-01-01", Ok(10_957)),
-            ("2024-02-29", Ok(19_782)),
-            ("0001-01-01", Ok(-719_162)),
-            ("0001-12-31 BC", Ok(-719_163)),
-            ("0001-02-29 BC", Ok(-719_469)),
-            ("4714-11-24 BC", Ok(-2_440_588)),
-            ("10000-01-01", Ok(2_932_897)),
-            ("5874897-12-31", Ok(2_145_042_905)),
-            ("infinity", Ok(i32::MAX)),
-            ("-infinity", Ok(i32::MIN)),
-        ]);
+        check(
+            date,
+            &[
+                ("1970-01-01", Ok(0)),
+                ("1969-12-31", Ok(-1)),
+                ("2000-01-01", Ok(10_957)),
+                ("2024-02-29", Ok(19_782)),
+                ("0001-01-01", Ok(-719_162)),
+                ("0001-12-31 BC", Ok(-719_163)),
+                ("0001-02-29 BC", Ok(-719_469)),
+                ("4714-11-24 BC", Ok(-2_440_588)),
+                ("10000-01-01", Ok(2_932_897)),
+                ("5874897-12-31", Ok(2_145_042_905)),
+                ("infinity", Ok(i32::MAX)),
+                ("-infinity", Ok(i32::MIN)),
+            ],
+        );
     }
 
     #[test]
     fn what_is_no_date_is_refused() {
         for text in [
-            "", "2024", "2024-1-1", "2023-02-29", "1900-02-29", "2024-13-01", "2024-00-01", "2024-01-00", "2024-04-31", "0000-01-01",
-            "2024-01-01 AD", "2024-01-01 ", "999-01-01", "99999999-01-01", "Infinity", "01/02/2024", "2024-01-01T00", "+2024-01-01",
+            "",
+            "2024",
+            "2024-1-1",
+            "2023-02-29",
+            "1900-02-29",
+            "2024-13-01",
+            "2024-00-01",
+            "2024-01-00",
+            "2024-04-31",
+            "0000-01-01",
+            "2024-01-01 AD",
+            "2024-01-01 ",
+            "999-01-01",
+            "99999999-01-01",
+            "Infinity",
+            "01/02/2024",
+            "2024-01-01T00",
+            "+2024-01-01",
         ] {
             assert_eq!(date(text.as_bytes()), Err(Refusal::Malformed), "{text}");
         }
@@ -264,64 +286,76 @@ mod tests {
 
     #[test]
     fn times() {
-        check(time, &[
-            ("00:00:00", Ok(0)),
-            ("12:34:56", Ok(45_296_000_000)),
-            ("12:34:56.7", Ok(45_296_700_000)),
-            ("23:59:59.999999", Ok(86_399_999_999)),
-            ("24:00:00", Ok(86_400_000_000)),
-            ("24:00:00.000001", Err(Refusal::Malformed)),
-            ("24:00:01", Err(Refusal::Malformed)),
-            ("25:00:00", Err(Refusal::Malformed)),
-            ("12:60:00", Err(Refusal::Malformed)),
-            ("12:00:60", Err(Refusal::Malformed)),
-            ("12:00:00.", Err(Refusal::Malformed)),
-            ("12:00:00.1234567", Err(Refusal::Malformed)),
-            ("12:00", Err(Refusal::Malformed)),
-            ("12:00:00+00", Err(Refusal::Malformed)),
-        ]);
+        check(
+            time,
+            &[
+                ("00:00:00", Ok(0)),
+                ("12:34:56", Ok(45_296_000_000)),
+                ("12:34:56.7", Ok(45_296_700_000)),
+                ("23:59:59.999999", Ok(86_399_999_999)),
+                ("24:00:00", Ok(86_400_000_000)),
+                ("24:00:00.000001", Err(Refusal::Malformed)),
+                ("24:00:01", Err(Refusal::Malformed)),
+                ("25:00:00", Err(Refusal::Malformed)),
+                ("12:60:00", Err(Refusal::Malformed)),
+                ("12:00:60", Err(Refusal::Malformed)),
+                ("12:00:00.", Err(Refusal::Malformed)),
+                ("12:00:00.1234567", Err(Refusal::Malformed)),
+                ("12:00", Err(Refusal::Malformed)),
+                ("12:00:00+00", Err(Refusal::Malformed)),
+            ],
+        );
     }
 
     #[test]
     fn timestamps() {
-        check(timestamp, &[
-            ("1970-01-01 00:00:00", Ok(0)),
-            ("1969-12-31 23:59:59.999999", Ok(-1)),
-            ("2024-02-29 12:34:56.789", Ok(1_709_210_096_789_000)),
-            ("0044-03-15 12:00:00 BC", Ok(-63_517_780_800_000_000)),
-            ("294246-12-31 23:59:59.999999", Ok(9_223_371_244_799_999_999)),
-            ("294276-12-31 23:59:59.999999", Err(Refusal::OutOfRange)),
-            ("infinity", Ok(i64::MAX)),
-            ("-infinity", Ok(i64::MIN)),
-            ("2024-01-01 24:00:00", Err(Refusal::Malformed)),
-            ("2024-01-01 00:00:00+00", Err(Refusal::Malformed)),
-            ("2024-01-01", Err(Refusal::Malformed)),
-        ]);
+        check(
+            timestamp,
+            &[
+                ("1970-01-01 00:00:00", Ok(0)),
+                ("1969-12-31 23:59:59.999999", Ok(-1)),
+                ("2024-02-29 12:34:56.789", Ok(1_709_210_096_789_000)),
+                ("0044-03-15 12:00:00 BC", Ok(-63_517_780_800_000_000)),
+                ("294246-12-31 23:59:59.999999", Ok(9_223_371_244_799_999_999)),
+                ("294276-12-31 23:59:59.999999", Err(Refusal::OutOfRange)),
+                ("infinity", Ok(i64::MAX)),
+                ("-infinity", Ok(i64::MIN)),
+                ("2024-01-01 24:00:00", Err(Refusal::Malformed)),
+                ("2024-01-01 00:00:00+00", Err(Refusal::Malformed)),
+                ("2024-01-01", Err(Refusal::Malformed)),
+            ],
+        );
     }
 
     #[test]
     fn the_numbers_that_mean_infinity_are_never_a_finite_time() {
-        check(timestamp, &[
-            ("294247-01-10 04:00:54.775806", Ok(i64::MAX - 1)),
-            ("294247-01-10 04:00:54.775807", Err(Refusal::OutOfRange)),
-            ("294247-01-10 04:00:54.775808", Err(Refusal::OutOfRange)),
-        ]);
+        check(
+            timestamp,
+            &[
+                ("294247-01-10 04:00:54.775806", Ok(i64::MAX - 1)),
+                ("294247-01-10 04:00:54.775807", Err(Refusal::OutOfRange)),
+                ("294247-01-10 04:00:54.775808", Err(Refusal::OutOfRange)),
+            ],
+        );
     }
 
     #[test]
     fn timestamps_with_time_zone() {
-        check(timestamptz, &[
-            ("1970-01-01 00:00:00+00", Ok(0)),
-            ("1970-01-01 00:00:00.5+00", Ok(500_000)),
-            ("1970-01-01 05:30:00+05:30", Ok(0)),
-            ("1969-12-31 16:07:02-07:52:58", Ok(0)),
-            ("0001-01-01 00:00:00+00 BC", Ok(-62_167_219_200_000_000)),
-            ("infinity", Ok(i64::MAX)),
-            ("1970-01-01 00:00:00", Err(Refusal::Malformed)),
-            ("1970-01-01 00:00:00Z", Err(Refusal::Malformed)),
-            ("1970-01-01 00:00:00+5", Err(Refusal::Malformed)),
-            ("1970-01-01 00:00:00+00:", Err(Refusal::Malformed)),
-            ("1970-01-01 00:00:00+16", Err(Refusal::Malformed)),
-        ]);
+        check(
+            timestamptz,
+            &[
+                ("1970-01-01 00:00:00+00", Ok(0)),
+                ("1970-01-01 00:00:00.5+00", Ok(500_000)),
+                ("1970-01-01 05:30:00+05:30", Ok(0)),
+                ("1969-12-31 16:07:02-07:52:58", Ok(0)),
+                ("0001-01-01 00:00:00+00 BC", Ok(-62_167_219_200_000_000)),
+                ("infinity", Ok(i64::MAX)),
+                ("1970-01-01 00:00:00", Err(Refusal::Malformed)),
+                ("1970-01-01 00:00:00Z", Err(Refusal::Malformed)),
+                ("1970-01-01 00:00:00+5", Err(Refusal::Malformed)),
+                ("1970-01-01 00:00:00+00:", Err(Refusal::Malformed)),
+                ("1970-01-01 00:00:00+16", Err(Refusal::Malformed)),
+            ],
+        );
     }
 }

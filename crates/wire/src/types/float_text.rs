@@ -16,10 +16,15 @@ pub(super) fn put_float8(value: f64, out: &mut Vec<u8>) {
     let mantissa = if exponent == 0 { fraction } else { fraction | 1 << 52 };
     let dense_below = fraction == 0 && exponent > 1;
     let binary = Binary { mantissa, exponent: exponent.max(1).cast_signed() - 1075, dense_below };
-    let digits = shortest(format!("{:e}", value.abs()), 17, |length| {
-        let text = format!("{:.*e}", length - 1, value.abs());
-        (text.parse() == Ok(value.abs())).then_some(text)
-    }, binary);
+    let digits = shortest(
+        format!("{:e}", value.abs()),
+        17,
+        |length| {
+            let text = format!("{:.*e}", length - 1, value.abs());
+            (text.parse() == Ok(value.abs())).then_some(text)
+        },
+        binary,
+    );
     put_decimal(value.is_sign_negative(), &digits, 15, out);
 }
 
@@ -34,10 +39,15 @@ pub(super) fn put_float4(value: f32, out: &mut Vec<u8>) {
     let mantissa = if exponent == 0 { fraction } else { fraction | 1 << 23 };
     let dense_below = fraction == 0 && exponent > 1;
     let binary = Binary { mantissa, exponent: exponent.max(1).cast_signed() - 150, dense_below };
-    let digits = shortest(format!("{:e}", value.abs()), 9, |length| {
-        let text = format!("{:.*e}", length - 1, value.abs());
-        (text.parse() == Ok(value.abs())).then_some(text)
-    }, binary);
+    let digits = shortest(
+        format!("{:e}", value.abs()),
+        9,
+        |length| {
+            let text = format!("{:.*e}", length - 1, value.abs());
+            (text.parse() == Ok(value.abs())).then_some(text)
+        },
+        binary,
+    );
     put_decimal(value.is_sign_negative(), &digits, 6, out);
 }
 
@@ -116,7 +126,8 @@ fn equal(digits: u128, power: i64, mantissa: u128, exponent: i64) -> bool {
         let factor = u32::try_from(power).ok().and_then(|power| 5_u128.checked_pow(power));
         factor.and_then(|factor| number.checked_mul(factor))
     };
-    let (left, right) = if power >= 0 { (five(digits, power), Some(mantissa)) } else { (Some(digits), five(mantissa, -power)) };
+    let (left, right) =
+        if power >= 0 { (five(digits, power), Some(mantissa)) } else { (Some(digits), five(mantissa, -power)) };
     let (Some(left), Some(right)) = (left, right) else { return false };
     let twos = |number: u128| (number >> number.trailing_zeros(), i64::from(number.trailing_zeros()));
     let ((left, left_twos), (right, right_twos)) = (twos(left), twos(right));

@@ -123,7 +123,10 @@ mod tests {
             ([1, 0, 2, 0, 3, 0, 4, 0], "1:0:2:0:3:0:4:0"),
             ([0, 0, 0, 0, 0, 0xffff, 0x102, 0x304], "::ffff:1.2.3.4"),
             ([0, 0, 0, 0, 0, 0, 0x102, 0x304], "::1.2.3.4"),
-            ([0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff], "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            (
+                [0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff],
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ),
         ] {
             assert_eq!(v6(words, 128).as_deref(), Ok(text));
         }

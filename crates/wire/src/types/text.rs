@@ -203,26 +203,55 @@ mod tests {
     fn integers() {
         check(ValueKind::Int2, &[("0", &[0]), ("-32768", &[255, 255, 3]), ("32767", &[254, 255, 3])]);
         check(ValueKind::Int4, &[("-1", &[1]), ("-2147483648", &[255, 255, 255, 255, 15])]);
-        check(ValueKind::Int8, &[
-            ("-9223372036854775808", &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
-            ("9223372036854775807", &[254, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
-        ]);
+        check(
+            ValueKind::Int8,
+            &[
+                ("-9223372036854775808", &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+                ("9223372036854775807", &[254, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+            ],
+        );
         refuse(ValueKind::Int2, &["32768", "-32769"]);
         refuse(ValueKind::Int4, &["2147483648", "-2147483649"]);
-        refuse(ValueKind::Int8, &["", "-", "+1", "1 ", "0x1", "9223372036854775808", "-9223372036854775809", "99999999999999999999", "/", ":"]);
+        refuse(
+            ValueKind::Int8,
+            &[
+                "",
+                "-",
+                "+1",
+                "1 ",
+                "0x1",
+                "9223372036854775808",
+                "-9223372036854775809",
+                "99999999999999999999",
+                "/",
+                ":",
+            ],
+        );
     }
 
     #[test]
     fn floats() {
-        for (text, value) in [("0", 0.0), ("-0", -0.0), ("0.1", 0.1), ("1e-05", 1e-5), ("1e+15", 1e15), ("5e-324", 5e-324)] {
+        for (text, value) in
+            [("0", 0.0), ("-0", -0.0), ("0.1", 0.1), ("1e-05", 1e-5), ("1e+15", 1e15), ("5e-324", 5e-324)]
+        {
             check(ValueKind::Float8, &[(text, &f64::to_le_bytes(value))]);
         }
-        check(ValueKind::Float8, &[
-            ("NaN", &f64::NAN.to_le_bytes()),
-            ("Infinity", &f64::INFINITY.to_le_bytes()),
-            ("-Infinity", &f64::NEG_INFINITY.to_le_bytes()),
-        ]);
-        check(ValueKind::Float4, &[("3.4028235e+38", &f32::MAX.to_le_bytes()), ("1e-45", &1e-45_f32.to_le_bytes()), ("NaN", &f32::NAN.to_le_bytes())]);
+        check(
+            ValueKind::Float8,
+            &[
+                ("NaN", &f64::NAN.to_le_bytes()),
+                ("Infinity", &f64::INFINITY.to_le_bytes()),
+                ("-Infinity", &f64::NEG_INFINITY.to_le_bytes()),
+            ],
+        );
+        check(
+            ValueKind::Float4,
+            &[
+                ("3.4028235e+38", &f32::MAX.to_le_bytes()),
+                ("1e-45", &1e-45_f32.to_le_bytes()),
+                ("NaN", &f32::NAN.to_le_bytes()),
+            ],
+        );
         refuse(ValueKind::Float8, &["", "inf", "nan", "infinity", "+1", "1e999", "1e", "--1", ".", "1E5", "e5", ".5"]);
         refuse(ValueKind::Float4, &["1e39", "-1e39"]);
     }
@@ -233,25 +262,31 @@ mod tests {
         let mut bytes = vec![72];
         bytes.extend(text.bytes());
         check(ValueKind::Uuid, &[(text, &bytes)]);
-        refuse(ValueKind::Uuid, &[
-            "",
-            "0123ABCD-4567-89ef-0123-456789abcdef",
-            "0123abcd4567-89ef-0123-456789abcdef-",
-            "0123abcd-4567-89ef-0123-456789abcdeg",
-            "{0123abcd-4567-89ef-0123-456789abcd}",
-        ]);
+        refuse(
+            ValueKind::Uuid,
+            &[
+                "",
+                "0123ABCD-4567-89ef-0123-456789abcdef",
+                "0123abcd4567-89ef-0123-456789abcdef-",
+                "0123abcd-4567-89ef-0123-456789abcdeg",
+                "{0123abcd-4567-89ef-0123-456789abcd}",
+            ],
+        );
     }
 
     #[test]
     fn bytea_in_both_output_formats() {
-        check(ValueKind::Bytea, &[
-            ("\\x", &[0]),
-            ("\\x00ff5c", &[6, 0, 255, 92]),
-            ("", &[0]),
-            ("a b", &[6, b'a', b' ', b'b']),
-            ("\\\\x00", &[8, b'\\', b'x', b'0', b'0']),
-            ("\\000\\377~", &[6, 0, 255, b'~']),
-        ]);
+        check(
+            ValueKind::Bytea,
+            &[
+                ("\\x", &[0]),
+                ("\\x00ff5c", &[6, 0, 255, 92]),
+                ("", &[0]),
+                ("a b", &[6, b'a', b' ', b'b']),
+                ("\\\\x00", &[8, b'\\', b'x', b'0', b'0']),
+                ("\\000\\377~", &[6, 0, 255, b'~']),
+            ],
+        );
         refuse(ValueKind::Bytea, &["\\x0", "\\x0G", "\\xAB", "\\", "\\40", "\\400", "\\08", "\u{7f}", "é"]);
     }
 

@@ -115,7 +115,9 @@ pub fn present(kind: ValueKind) -> BoxedStrategy<Logical> {
         ValueKind::Text | ValueKind::Jsonb | ValueKind::String => {
             prop_oneof![any::<String>(), "(NULL|null|[a\"\\\\{},; \t]){0,6}"].prop_map(Logical::Text).boxed()
         }
-        ValueKind::Inet => (any::<[u8; 4]>(), 0..=32_u8).prop_map(|(address, bits)| Logical::Inet(address, bits)).boxed(),
+        ValueKind::Inet => {
+            (any::<[u8; 4]>(), 0..=32_u8).prop_map(|(address, bits)| Logical::Inet(address, bits)).boxed()
+        }
         ValueKind::Macaddr => any::<[u8; 6]>().prop_map(Logical::Macaddr).boxed(),
         ValueKind::Array(element) => {
             let item = prop_oneof![1 => Just(Logical::Null), 4 => present(element.kind())];

@@ -1,11 +1,9 @@
 //! Random tables and events, in both formats of the stream: what the plan writes is, byte for byte, what apache-avro
 //! writes for the equivalent value under the plan's own schemas; and what is read back is what was meant.
 
-mod model;
-
+use crate::model::{Logical, Sent, info, kind, nullable, present};
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use model::{Logical, Sent, info, kind, nullable, present};
 use penstock_wire::account::Account;
 use penstock_wire::column::Column;
 use penstock_wire::decode::{Envelope, Row, WriterSchema, account_of_key};
@@ -40,9 +38,19 @@ fn shape() -> impl Strategy<Value = TableShape> {
     (kind(), others, any::<bool>()).prop_map(|(key, others, source_in_key)| {
         let column = |name: String, kind, excluded| ColumnShape { name, type_info: info(kind), excluded };
         let mut columns = vec![column("key-0".into(), key, false), column("account_id".into(), ValueKind::Uuid, false)];
-        columns.extend(others.into_iter().enumerate().map(|(index, (kind, excluded))| column(format!("c{index}"), kind, excluded)));
+        columns.extend(
+            others.into_iter().enumerate().map(|(index, (kind, excluded))| column(format!("c{index}"), kind, excluded)),
+        );
         let names = ("penstock".to_owned(), "access".to_owned(), "größe".to_owned());
-        TableShape { namespace: names.0, schema: names.1, table: names.2, columns, account: 1, key: vec![1, 0], source_in_key }
+        TableShape {
+            namespace: names.0,
+            schema: names.1,
+            table: names.2,
+            columns,
+            account: 1,
+            key: vec![1, 0],
+            source_in_key,
+        }
     })
 }
 
@@ -59,7 +67,15 @@ fn row(shape: &TableShape, unchanged: bool) -> BoxedStrategy<Vec<Logical>> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let event = (any::<bool>(), any::<i64>(), any::<u64>(), any::<u64>(), any::<[u64; 2]>(), any::<u32>(), any::<Option<u64>>());
+    let event = (
+        any::<bool>(),
+        any::<i64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<[u64; 2]>(),
+        any::<u32>(),
+        any::<Option<u64>>(),
+    );
     let ops = prop::sample::select(vec![Op::Create, Op::Update, Op::Delete, Op::Read]);
     (shape(), event, ops).prop_flat_map(|(shape, event, op)| {
         let (binary, commit_time_us, commit_lsn, seq, [total_order, data_collection_order], xid, row_lsn) = event;
@@ -130,7 +146,8 @@ impl Case {
     }
 
     fn value(&self) -> Value {
-        let optional_row = |row: &Option<Vec<Logical>>| optional(row.as_ref().map(|row| Value::Record(self.fields(row))));
+        let optional_row =
+            |row: &Option<Vec<Logical>>| optional(row.as_ref().map(|row| Value::Record(self.fields(row))));
         let ts_ms = Value::Long(self.commit_time_us.div_euclid(1000));
         let transaction = self.transaction.map(|transaction| {
             Value::Record(vec![

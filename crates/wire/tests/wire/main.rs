@@ -1,0 +1,9 @@
+//! The wire contract against its oracles: apache-avro, a real Postgres, Kafka's Java client, and bytes that must never
+//! change.
+
+mod model;
+mod oracle;
+mod partition;
+mod plan;
+mod postgres_values;
+mod records;

@@ -1,0 +1,105 @@
+//! Values that a real Postgres printed and sent: both formats give the same bytes, and the binary format gives back the
+//! printed text. `golden/postgres_values.sql` makes them.
+
+use crate::model::{SCALARS, info};
+use penstock_wire::column::Column;
+use penstock_wire::event::{Event, Op};
+use penstock_wire::lsn::CommitLsn;
+use penstock_wire::plan::{Plan, ValueError};
+use penstock_wire::position::Seq;
+use penstock_wire::table::{ColumnShape, SourceInfo, TableShape};
+use penstock_wire::types::{Refusal, ValueKind, put_postgres_text};
+
+struct Sample {
+    kind: ValueKind,
+    text: String,
+    binary: Vec<u8>,
+}
+
+fn samples() -> Vec<Sample> {
+    let samples: Vec<serde_json::Value> = serde_json::from_str(include_str!("../golden/postgres_values.json")).unwrap();
+    let sample = |sample: &serde_json::Value| Sample {
+        kind: kind(sample["kind"].as_str().unwrap()),
+        text: sample["text"].as_str().unwrap().to_owned(),
+        binary: unhex(sample["binary"].as_str().unwrap()),
+    };
+    samples.iter().map(sample).collect()
+}
+
+fn kind(name: &str) -> ValueKind {
+    if let Some(element) = name.strip_suffix("[]") {
+        return kind(element).array();
+    }
+    let lower = |kind: &ValueKind| format!("{kind:?}").to_lowercase();
+    SCALARS.into_iter().find(|kind| lower(kind) == name).unwrap_or_else(|| panic!("unknown kind {name}"))
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+fn encoded(kind: ValueKind, column: Column<'_>) -> Result<Vec<u8>, ValueError> {
+    let shape = TableShape {
+        namespace: "penstock".into(),
+        schema: "s".into(),
+        table: "t".into(),
+        columns: vec![
+            ColumnShape { name: "id".into(), type_info: info(ValueKind::Int4), excluded: false },
+            ColumnShape { name: "value".into(), type_info: info(kind), excluded: false },
+        ],
+        account: 0,
+        key: vec![0],
+        source_in_key: false,
+    };
+    let mut plan = Plan::compile(&shape, &SourceInfo { name: "s".into(), number: 1, database: "d".into() }).unwrap();
+    plan.registered(1, 2);
+    let row = [Column::Text(b"1"), column];
+    let event = Event {
+        op: Op::Read,
+        before: None,
+        after: Some(&row),
+        commit_time_us: 0,
+        commit_lsn: CommitLsn::new(1),
+        seq: Seq(8),
+        transaction: None,
+        row_lsn: None,
+    };
+    let mut out = Vec::new();
+    plan.encode_envelope(&event, &mut out).map(|()| out)
+}
+
+#[test]
+fn both_formats_of_a_value_give_the_same_bytes() {
+    for Sample { kind, text, binary } in samples() {
+        let from_text = encoded(kind, Column::Text(text.as_bytes()));
+        let from_binary = encoded(kind, Column::Binary(&binary));
+        assert_eq!(from_text, from_binary, "{kind:?} {text}");
+        match from_text {
+            Ok(_) => {}
+            Err(ValueError::Column { reason: Refusal::OutOfRange, .. }) => {
+                assert_eq!(text, "294276-12-31 23:59:59.999999")
+            }
+            Err(error) => panic!("{kind:?} {text}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_binary_value_prints_as_postgres_prints_it() {
+    for Sample { kind, text, binary } in samples() {
+        let mut printed = Vec::new();
+        put_postgres_text(kind, &binary, &mut printed).unwrap();
+        assert_eq!(String::from_utf8(printed).unwrap(), text, "{kind:?}");
+    }
+}
+
+#[test]
+fn every_kind_is_among_the_samples() {
+    let samples = samples();
+    for kind in SCALARS {
+        for kind in [kind, kind.array()] {
+            assert!(samples.iter().any(|sample| sample.kind == kind), "{kind:?}");
+        }
+    }
+}
