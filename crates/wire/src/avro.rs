@@ -5,24 +5,26 @@
 /// Appends a long or an int: both are the same variable-length zigzag number.
 #[inline]
 pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
-    let mut rest = (value << 1 ^ value >> 63).cast_unsigned();
-    if rest < 0x80 {
-        out.push(rest.to_le_bytes()[0]);
-        return;
+    let zigzag = (value << 1 ^ value >> 63).cast_unsigned();
+    if zigzag < 0x80 {
+        out.push(zigzag.to_le_bytes()[0]);
+    } else {
+        put_long_tail(out, zigzag);
     }
+}
+
+/// Numbers of two bytes and more.
+fn put_long_tail(out: &mut Vec<u8>, zigzag: u64) {
     let mut bytes = [0_u8; 10];
+    let mut rest = zigzag;
     let mut length = 0;
-    for byte in &mut bytes {
-        let low = rest.to_le_bytes()[0] & 0x7f;
+    while rest >= 0x80 {
+        bytes[length] = rest.to_le_bytes()[0] | 0x80;
         rest >>= 7;
         length += 1;
-        if rest == 0 {
-            *byte = low;
-            break;
-        }
-        *byte = low | 0x80;
     }
-    out.extend_from_slice(&bytes[..length]);
+    bytes[length] = rest.to_le_bytes()[0];
+    out.extend_from_slice(&bytes[..=length]);
 }
 
 /// Appends a 64-bit number that Avro has no unsigned type for: same bits, read back as [`i64::cast_unsigned`].

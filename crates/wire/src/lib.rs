@@ -8,6 +8,7 @@ mod avro;
 pub mod column;
 pub mod control;
 pub mod dead_letter;
+mod decimal;
 pub mod decode;
 pub mod event;
 pub mod framing;

@@ -3,6 +3,7 @@
 use super::{Plan, RefusedAt, Slot, ValueError};
 use crate::avro::{put_bits, put_bytes, put_length, put_long};
 use crate::column::Column;
+use crate::decimal;
 use crate::event::{Event, Op, Transaction};
 use crate::framing;
 use crate::types::{self, Refusal};
@@ -142,26 +143,14 @@ fn milliseconds(micros: i64) -> i64 {
     micros.div_euclid(1000)
 }
 
-/// `<xid>:<commit LSN>` in decimal, written from its end: formatting machinery would cost as much as several columns.
+/// The string `<xid>:<commit LSN>`, both decimal.
 fn put_transaction_id(xid: u32, commit_lsn: u64, out: &mut Vec<u8>) {
-    // Ten digits, a colon, twenty digits.
-    let mut text = [0_u8; 31];
-    let colon = put_decimal(commit_lsn, &mut text, 31) - 1;
-    text[colon] = b':';
-    let start = put_decimal(u64::from(xid), &mut text, colon);
-    put_bytes(out, &text[start..]);
-}
-
-/// Writes decimal digits that end before `end`; returns where they start.
-fn put_decimal(number: u64, text: &mut [u8; 31], end: usize) -> usize {
-    let mut rest = number;
-    let mut start = end;
-    loop {
-        start -= 1;
-        text[start] = b'0' + (rest % 10).to_le_bytes()[0];
-        rest /= 10;
-        if rest == 0 {
-            return start;
-        }
-    }
+    let start = out.len();
+    out.push(0);
+    decimal::put(out, u64::from(xid));
+    out.push(b':');
+    decimal::put(out, commit_lsn);
+    // At most 31 characters, so the length takes the one byte that was kept for it.
+    let length = out.len() - start - 1;
+    out[start] = (length * 2).to_le_bytes()[0];
 }

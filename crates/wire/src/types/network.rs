@@ -2,6 +2,7 @@
 
 use super::Refusal;
 use super::render::{put_display, put_hex};
+use crate::decimal;
 
 const FAMILY_V4: u8 = 2;
 const FAMILY_V6: u8 = 3;
@@ -21,7 +22,8 @@ pub(super) fn put_inet(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
     };
     // An inet without a prefix means the whole address; a cidr always tells.
     if prefix_length != full || cidr == 1 {
-        put_display(out, format_args!("/{prefix_length}"));
+        out.push(b'/');
+        decimal::put(out, u64::from(prefix_length));
     }
     Ok(())
 }
@@ -36,8 +38,13 @@ pub(super) fn put_macaddr(bytes: [u8; 6], out: &mut Vec<u8>) {
     }
 }
 
-fn put_v4([a, b, c, d]: [u8; 4], out: &mut Vec<u8>) {
-    put_display(out, format_args!("{a}.{b}.{c}.{d}"));
+fn put_v4(address: [u8; 4], out: &mut Vec<u8>) {
+    for (index, byte) in address.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        decimal::put(out, u64::from(byte));
+    }
 }
 
 fn put_v6(address: [u8; 16], out: &mut Vec<u8>) {
@@ -84,10 +91,9 @@ fn longest_zeros(words: &[u16; 8]) -> std::ops::Range<usize> {
     if best.len() < 2 { 0..0 } else { best }
 }
 
-/// Addresses whose end Postgres prints as IPv4: `::1.2.3.4` (but `::1`) and `::ffff:1.2.3.4`.
+/// Addresses whose end Postgres prints as IPv4: `::1.2.3.4` and `::ffff:1.2.3.4`.
 fn embeds_v4(words: &[u16; 8], zeros: &std::ops::Range<usize>) -> bool {
-    zeros.start == 0
-        && (zeros.len() == 6 || (zeros.len() == 7 && words[7] != 1) || (zeros.len() == 5 && words[5] == 0xffff))
+    *zeros == (0..6) || (*zeros == (0..5) && words[5] == 0xffff)
 }
 
 #[cfg(test)]

@@ -107,15 +107,19 @@ fn decimal(text: &[u8]) -> Result<&str, Refusal> {
 }
 
 /// The canonical 36 characters, which are all that Postgres prints.
+///
+/// Every character is judged, without a branch: the loop becomes a few vector instructions.
 #[inline]
 fn uuid(text: &[u8]) -> Result<&[u8], Refusal> {
+    const SHAPE: &[u8; 36] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
     let text: &[u8; 36] = text.try_into().map_err(|_| Refusal::Malformed)?;
-    let mut wrong = false;
-    for (index, byte) in text.iter().enumerate() {
-        let dash = matches!(index, 8 | 13 | 18 | 23);
-        wrong |= if dash { *byte != b'-' } else { !matches!(byte, b'0'..=b'9' | b'a'..=b'f') };
+    let mut wrong = 0;
+    for (byte, shape) in text.iter().zip(SHAPE) {
+        let digit = u8::from(byte.wrapping_sub(b'0') < 10) | u8::from(byte.wrapping_sub(b'a') < 6);
+        let dash = u8::from(*shape == b'-');
+        wrong |= (dash & u8::from(*byte != b'-')) | ((dash ^ 1) & (digit ^ 1));
     }
-    if wrong { Err(Refusal::Malformed) } else { Ok(text) }
+    if wrong == 0 { Ok(text) } else { Err(Refusal::Malformed) }
 }
 
 /// Both of `bytea_output`'s formats. A value printed in `escape` never starts with `\x`: its backslash is doubled.

@@ -1,6 +1,7 @@
 //! The wire contract against its oracles: apache-avro, a real Postgres, Kafka's Java client, and bytes that must never
 //! change.
 
+mod document;
 mod model;
 mod oracle;
 mod partition;

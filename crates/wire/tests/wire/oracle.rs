@@ -284,6 +284,19 @@ proptest! {
         prop_assert_eq!(text, binary);
     }
 
+    /// A record that was damaged on its way is refused or read as another; nothing panics.
+    #[test]
+    fn a_damaged_envelope_is_no_accident(case in case(), at: prop::sample::Index, with: u8, cut: prop::sample::Index) {
+        let plan = case.plan();
+        let mut encoded = case.encoded(&plan);
+        let end = 5 + cut.index(encoded.len() - 5);
+        let schema = WriterSchema::parse(plan.envelope_schema()).unwrap();
+        prop_assert!(Envelope::decode(&schema, &encoded[5..end]).is_err(), "cut off at {}", end);
+        let at = 5 + at.index(encoded.len() - 5);
+        encoded[at] = with;
+        let _ = Envelope::decode(&schema, &encoded[5..]);
+    }
+
     /// Whatever bytes arrive: a whole record, or an error that leaves the buffer as it was.
     #[test]
     fn any_bytes_are_a_value_or_an_error(kind in kind(), bytes in prop::collection::vec(any::<u8>(), 0..64), binary: bool) {

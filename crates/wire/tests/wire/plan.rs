@@ -69,7 +69,8 @@ const ROW: [Column<'_>; 4] = [ACCOUNT, SECRET, Column::Text(b"1"), Column::Text(
 
 #[test]
 fn a_table_that_cannot_be_captured_is_refused_with_what_to_do() {
-    let cases: [(&str, fn(&mut TableShape)); 10] = [
+    type Change = fn(&mut TableShape);
+    let cases: [(&str, Change); 10] = [
         ("no key: the table needs a primary key", |shape| shape.key.clear()),
         ("the key column is not in the relation", |shape| shape.key = vec![9]),
         ("the account column is not in the relation", |shape| shape.account = 9),
