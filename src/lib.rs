@@ -3,6 +3,7 @@
 //! What it decides by is in `penstock-core`; what it writes is in `penstock-wire`. Start reading at [`run`].
 
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod health;
@@ -10,7 +11,11 @@ pub mod http;
 pub mod kafka;
 pub mod log;
 pub mod metrics;
+pub mod moment;
 pub mod registry;
+pub mod replay;
 pub mod run;
+pub mod schema;
 pub mod source;
+pub mod stored;
 pub mod tls;

@@ -3,9 +3,12 @@
 //! Registered before first use. A registry that is down or overloaded is waited for, however long; one that refuses stops
 //! the bridge with what it said. Ids are cached by the caller's relation versions, not here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use schema_registry_converter::async_impl::schema_registry::{SrSettings, post_schema, get_schema_by_id};
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_all_subjects, get_schema_by_id, is_compatible_schema, post_schema,
+};
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
 
@@ -53,6 +56,14 @@ pub enum RegistryError {
         /// The URL.
         url: String,
         /// What was wrong with the answer.
+        reason: String,
+    },
+    /// Whoever asked does not wait.
+    #[error("the registry at {url} does not answer: {reason}. Check registry.url, and that it is up")]
+    Away {
+        /// The URL.
+        url: String,
+        /// Why.
         reason: String,
     },
     /// The client cannot be set up.
@@ -105,6 +116,27 @@ impl Registry {
     pub async fn schema(&self, id: u32, health: &Health) -> Result<String, RegistryError> {
         let attempt = || async { get_schema_by_id(id, &self.settings).await.map(|registered| registered.schema) };
         self.persist(&format!("schema id {id}"), health, attempt).await
+    }
+
+    /// The subjects it knows. Asks once.
+    pub async fn subjects(&self) -> Result<BTreeSet<String>, RegistryError> {
+        let subjects = get_all_subjects(&self.settings).await;
+        subjects.map(BTreeSet::from_iter).map_err(|error| self.refused("(all)", &error))
+    }
+
+    /// Whether the subject's compatibility rule would let the schema be registered. Asks once and registers nothing.
+    pub async fn would_accept(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
+        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
+        let answer = is_compatible_schema(&self.settings, subject.to_owned(), supplied).await;
+        answer.map_err(|error| self.refused(subject, &error))
+    }
+
+    /// A failed request as an error, for whoever does not wait.
+    fn refused(&self, subject: &str, error: &SRCError) -> RegistryError {
+        match self.judge(subject, error) {
+            Verdict::Stop(error) => error,
+            Verdict::Wait(reason) => RegistryError::Away { url: self.url.clone(), reason },
+        }
     }
 
     async fn persist<T, F>(&self, subject: &str, health: &Health, attempt: impl Fn() -> F) -> Result<T, RegistryError>

@@ -6,6 +6,8 @@ mod between;
 #[path = "source/server.rs"]
 mod server;
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock::config::Secret;
@@ -13,6 +15,7 @@ use penstock::source::{
     Class, ConnectOptions, Connection, Frame, Host, SourceError, StatusUpdate, TimelineSwitch, publication_names,
 };
 use penstock::tls::{ClientIdentity, TlsError, TlsMode};
+use penstock_testbed::postgres::{Postgres, Stop};
 use penstock_wire::lsn::{EndLsn, Lsn};
 use server::{Database, PASSWORD, Server, shared};
 use tokio::time::timeout;
@@ -182,7 +185,7 @@ async fn verify_full_accepts_the_right_name_under_the_right_root() {
     let server = shared();
     let database = server.database().await;
     let mut options = server.over_tcp(&database.name, "scram_role", "localhost", TlsMode::VerifyFull);
-    options.tls.root_certificates = Some(server.certificate("root.crt"));
+    options.tls.root_certificates = Some(server.certificates().authority.clone());
     let connection = login(&options).await.unwrap();
     assert!(connection.is_encrypted());
     options.tls.mode = None;
@@ -194,17 +197,17 @@ async fn each_mode_refuses_what_it_should() {
     use CertificateError::UnknownIssuer;
     let server = shared();
     let database = server.database().await;
-    let check = async |host: &str, mode: TlsMode, root: Option<&str>| {
+    let check = async |host: &str, mode: TlsMode, root: Option<&PathBuf>| {
         let mut options = server.over_tcp(&database.name, "scram_role", host, mode);
-        options.tls.root_certificates = root.map(|name| server.certificate(name));
+        options.tls.root_certificates = root.cloned();
         match login(&options).await {
             Ok(connection) => Ok(connection.is_encrypted()),
             Err(SourceError::Tls(TlsError::Certificate(reason))) => Err(reason),
             Err(error) => panic!("{error:?}"),
         }
     };
-    let own = Some("root.crt");
-    let other = Some("other_root.crt");
+    let own = Some(&server.certificates().authority);
+    let other = Some(&server.certificates().foreign_authority);
     assert_eq!(check("127.0.0.1", TlsMode::Require, None).await, Ok(true));
     assert_eq!(check("127.0.0.1", TlsMode::VerifyCa, own).await, Ok(true));
     assert_eq!(check("localhost", TlsMode::VerifyFull, own).await, Ok(true));
@@ -233,10 +236,10 @@ async fn an_untrusted_certificate_halts_with_its_remedy() {
 async fn scram_is_bound_to_the_channel_so_that_a_man_in_the_middle_is_refused() {
     let server = shared();
     let database = server.database().await;
-    let (certificate, key) = (server.certificate("impostor.crt"), server.certificate("impostor.key"));
+    let (certificate, key) = server.signed("impostor");
     let port = between::man_in_the_middle(server.port(), &certificate, &key).await;
     let mut options = server.over_tcp(&database.name, "scram_role", "localhost", TlsMode::VerifyFull);
-    options.tls.root_certificates = Some(server.certificate("root.crt"));
+    options.tls.root_certificates = Some(server.certificates().authority.clone());
     options.host = Host::Tcp { host: "localhost".into(), port };
     let error = login_error(&options).await;
     assert!(error.to_string().contains("channel binding"), "{error}");
@@ -247,10 +250,10 @@ async fn a_man_in_the_middle_gets_through_where_nothing_binds() {
     // Shows that it is the binding that stops him above, and not a fault of his.
     let server = shared();
     let database = server.database().await;
-    let (certificate, key) = (server.certificate("impostor.crt"), server.certificate("impostor.key"));
+    let (certificate, key) = server.signed("impostor");
     let port = between::man_in_the_middle(server.port(), &certificate, &key).await;
     let mut options = server.over_tcp(&database.name, "md5_role", "localhost", TlsMode::VerifyFull);
-    options.tls.root_certificates = Some(server.certificate("root.crt"));
+    options.tls.root_certificates = Some(server.certificates().authority.clone());
     options.host = Host::Tcp { host: "localhost".into(), port };
     login(&options).await.unwrap();
 }
@@ -261,12 +264,25 @@ async fn a_client_certificate_logs_in() {
     let database = server.database().await;
     let mut options = server.over_tcp(&database.name, "cert_role", "localhost", TlsMode::VerifyFull);
     options.password = None;
-    options.tls.root_certificates = Some(server.certificate("root.crt"));
+    options.tls.root_certificates = Some(server.certificates().authority.clone());
     let error = login_error(&options).await;
     assert_eq!((error.sqlstate(), error.class()), (Some("28000"), Class::Halt), "{error}");
-    options.tls.client =
-        Some(ClientIdentity { certificate: server.certificate("client.crt"), key: server.certificate("client.key") });
+    let (certificate, key) = server.signed("client");
+    options.tls.client = Some(ClientIdentity { certificate, key });
     login(&options).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_the_server_does_not_trust_halts() {
+    let server = shared();
+    let mut options = server.over_tcp("postgres", "cert_role", "localhost", TlsMode::VerifyFull);
+    options.tls.root_certificates = Some(server.certificates().authority.clone());
+    let certificate = server.certificates().foreign_authority.clone();
+    let key = certificate.with_extension("key");
+    options.tls.client = Some(ClientIdentity { certificate, key });
+    let error = login_error(&options).await;
+    assert!(matches!(error, SourceError::Tls(TlsError::Incompatible(_))), "{error:?}");
+    assert_eq!(error.class(), Class::Halt);
 }
 
 #[tokio::test]
@@ -288,14 +304,14 @@ async fn a_server_without_tls_is_refused_unless_tls_is_only_preferred() {
 #[tokio::test]
 async fn a_self_signed_certificate_is_trusted_where_it_is_named_itself() {
     let server = shared();
-    let (root, key) = (server.certificate("root.crt"), server.certificate("root.key"));
-    let address = between::tls_server(&root, &key).await;
-    for (name, trusted) in [("root.crt", true), ("other_root.crt", false)] {
+    let certificates = server.certificates();
+    let address = between::tls_server(&certificates.authority, &certificates.authority.with_extension("key")).await;
+    for (root, trusted) in [(&certificates.authority, true), (&certificates.foreign_authority, false)] {
         let mut tls = server.over_unix("postgres").tls;
-        tls.root_certificates = Some(server.certificate(name));
+        tls.root_certificates = Some(root.clone());
         let socket = tokio::net::TcpStream::connect(address).await.unwrap();
         let result = tls.handshake(socket, "localhost", TlsMode::VerifyCa).await;
-        assert_eq!(result.is_ok(), trusted, "{name}: {result:?}");
+        assert_eq!(result.is_ok(), trusted, "{result:?}");
     }
 }
 
@@ -662,7 +678,7 @@ async fn what_does_not_fit_the_phase_is_refused() {
 
 #[tokio::test]
 async fn without_logical_wal_it_halts() {
-    let server = Server::start("wal_level = replica\n");
+    let server = Server::of(Postgres::builder().set("wal_level", "replica"));
     let mut connection = login(&server.over_unix("postgres")).await.unwrap();
     let create = "CREATE_REPLICATION_SLOT probe LOGICAL pgoutput";
     let error = connection.query(create).await.unwrap_err();
@@ -671,41 +687,44 @@ async fn without_logical_wal_it_halts() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_is_retried_and_after_a_promotion_its_history_is_read() {
-    let mut server = Server::start("");
+async fn a_fast_shutdown_ends_once_everything_is_acknowledged_and_is_retried() {
+    let server = Arc::new(Server::of(Postgres::builder()));
     let database = server.database().await;
     let slot = database.slot().await;
     let mut connection = streaming(&server.over_unix(&database.name), &slot).await;
     insert(&database, [1]).await;
-    let end = receive(&mut connection, 1).await[0].end;
-    connection.end_copy(StatusUpdate::durable(end), 0, PATIENCE).await.unwrap();
-    let before = connection.identify_system().await.unwrap();
-    let mut connection = streaming(&server.over_unix(&database.name), &slot).await;
-
-    // A fast shutdown waits until all that was sent is acknowledged: answering keepalives lets it end.
-    server.ask_to_stop();
+    receive(&mut connection, 1).await;
+    let stopping = Arc::clone(&server);
+    let stopped = tokio::task::spawn_blocking(move || stopping.postgres().stop(Stop::Fast));
     let error = loop {
-        match next_keepalive(&mut connection).await {
-            Ok((wal_end, _, _)) => {
-                if let Err(error) = connection.send_status(StatusUpdate::durable(wal_end), 0).await {
-                    break error;
-                }
-            }
-            Err(error) => break error,
+        let acknowledged = match next_keepalive(&mut connection).await {
+            Ok((wal_end, _, _)) => connection.send_status(StatusUpdate::durable(wal_end), 0).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = acknowledged {
+            break error;
         }
     };
     assert_eq!(error.class(), Class::Retry, "{error}");
-    server.stop("INT");
+    stopped.await.unwrap().unwrap();
     assert_eq!(login_error(&server.over_unix("postgres")).await.class(), Class::Retry);
+}
 
-    std::fs::write(server.data().join("standby.signal"), "").unwrap();
-    server.launch();
-    server.run(&["pg_ctl", "promote", "-w", "-D"]);
+#[tokio::test]
+async fn after_a_promotion_the_history_tells_where_the_timelines_part() {
+    let server = Server::of(Postgres::builder());
     let mut connection = login(&server.over_unix("postgres")).await.unwrap();
+    let before = connection.identify_system().await.unwrap();
+    let standby = server.postgres().standby().unwrap();
+    standby.promote().unwrap();
+    let mut options = server.over_unix("postgres");
+    let address = standby.address();
+    options.host = Host::Unix { directory: address.socket_directory.clone(), port: address.port };
+    let mut connection = login(&options).await.unwrap();
     let after = connection.identify_system().await.unwrap();
     assert_eq!((before.timeline, after.timeline), (1, 2));
     assert_eq!(before.system_identifier, after.system_identifier);
     let history = connection.timeline_history(after.timeline).await.unwrap();
     let [TimelineSwitch { timeline: 1, switch_point }] = history[..] else { panic!("{history:?}") };
-    assert!(switch_point >= end.0 && switch_point <= after.flushed, "{switch_point} {after:?}");
+    assert!(before.flushed <= switch_point && switch_point <= after.flushed, "{switch_point} {before:?} {after:?}");
 }

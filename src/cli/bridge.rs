@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::{runtime, watch_signals};
 use crate::config::Config;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -14,7 +14,7 @@ use crate::{http, log};
 /// Runs the bridge to its end.
 pub(super) fn run(config: Config, start: Start) -> ExitCode {
     log::init(&config.log);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("penstock: cannot start: {error}");
@@ -45,7 +45,11 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
         Some(server.map_err(|source| RunError::Io { what: "serve HTTP".into(), source })?)
     };
     let bridge = async {
-        let shell = Shell::new(config, health.clone(), metrics).await?;
+        let mut asked = stopped.clone();
+        let shell = tokio::select! {
+            shell = Shell::new(config, health.clone(), metrics) => shell?,
+            _ = asked.wait_for(|stop| *stop) => return Ok(()),
+        };
         run_bridge(&shell, start, stopped.clone()).await
     };
     tokio::pin!(bridge);
@@ -71,18 +75,6 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
             () = &mut server => return Ok(()),
         }
     }
-}
-
-/// Ends at the first SIGINT or SIGTERM.
-fn watch_signals() -> std::io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 fn report(error: &RunError) {

@@ -6,11 +6,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::run::Start;
 
 mod bridge;
+mod check;
+mod endpoints;
+mod replay;
+mod schema;
+
+/// The exit code of a call or a configuration that is wrong.
+const USAGE: u8 = 2;
 
 /// A durable bridge from Postgres' write-ahead log to Kafka.
 ///
@@ -44,6 +53,34 @@ enum Command {
         #[arg(long)]
         from_now: bool,
     },
+    /// Print the records of the topic, decoded, as one JSON object a line.
+    ///
+    /// Needs only Kafka and the schema registry. Shows changes of rows; --all-records adds tombstones and control records.
+    /// Records come in order within a partition, and each once: what is at or below a position of its source that was
+    /// already read in its partition is dropped and counted. Ranges hold their beginning and not their end. Reads up to
+    /// where the topic ended when it began. What was read, left out and dropped is told at the end on stderr; a record
+    /// that cannot be decoded is shown with the reason, and makes the exit code 1.
+    ///
+    /// Each line: position {epoch, commit_lsn, seq}, partition, offset, kind (row, tombstone, control, undecodable),
+    /// account, table, op, key, before, after, unchanged, source, transaction, control, header {source,
+    /// end_of_transaction, identity_only, previous}, timestamp_ms; while following also delay_ms, the time from the commit
+    /// in Postgres until the record was read here. Times in rows are numbers as in the record: microseconds, or days.
+    Replay(replay::ReplayArgs),
+    /// Print records as they come: `replay --follow`.
+    ///
+    /// Begins at the beginning of the topic unless a range is given; `--from-offset end` shows only what is new.
+    Tail(replay::ReplayArgs),
+    /// Write the Avro schemas of the captured tables, and of the bridge's own records, as files.
+    ///
+    /// They are those that would be registered if the bridge began now. Asks only Postgres. Commit them: then a change of
+    /// a table is seen in review, and --check fails until the files tell it too.
+    Schema(schema::SchemaArgs),
+    /// Look at everything a bridge needs and say what is not as it must be, each with what mends it.
+    ///
+    /// Postgres (settings, rights, publication, every captured table, slot), Kafka (topics and their settings), the schema
+    /// registry, and whether slot, progress and topic fit together. Changes nothing and may run beside the bridge. Exits 1
+    /// if something would stop it; what `setup` makes does not count.
+    Check(check::CheckArgs),
     /// Create topics, publication and slot, in this order, and write the first progress record.
     Setup {
         #[command(flatten)]
@@ -69,16 +106,48 @@ pub fn main() -> ExitCode {
         Command::Setup { config } => with_config(&config, |config| {
             bridge::run(config, Start { from_now: false, setup_only: true })
         }),
+        Command::Replay(args) => replay::run(&args, false),
+        Command::Tail(args) => replay::run(&args, true),
+        Command::Check(args) => with_config(&args.config, |config| check::run(&config, &args)),
+        Command::Schema(args) => with_config(&args.config, |config| schema::run(&config, &args)),
     }
 }
 
 fn with_config(args: &ConfigArgs, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let environment = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    match Config::load(Some(&args.config), environment) {
+    match Config::load(Some(&args.config), environment()) {
         Ok(config) => command(config),
         Err(error) => {
             eprintln!("penstock: {error}");
-            ExitCode::from(2)
+            ExitCode::from(USAGE)
         }
     }
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Says why the command failed, and what to do about it.
+fn failed(why: &str, remedy: Option<&str>) -> ExitCode {
+    eprintln!("penstock: {why}");
+    if let Some(remedy) = remedy {
+        eprintln!("penstock: {remedy}");
+    }
+    ExitCode::FAILURE
+}
+
+/// Ends at the first SIGINT or SIGTERM.
+fn watch_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

@@ -110,6 +110,13 @@ pub struct Login {
     pub password: Secret,
 }
 
+/// What whoever only reads the topic needs of a configuration: `[kafka]` and `[registry]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    pub kafka: Kafka,
+    pub registry: Registry,
+}
+
 /// Which tables are captured and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
@@ -204,17 +211,38 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let unreadable = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| ConfigError::Unreadable { path, source }
-        };
-        let content = match file {
-            Some(path) => Some((path, std::fs::read_to_string(path).map_err(unreadable(path))?, is_private(path))),
-            None => None,
-        };
-        let text = content.as_ref().map(|(path, content, private)| Text { path, content, private: *private });
-        sections::read(&Document::merge(text, environment.into_iter()))
+        load(file, environment, sections::read)
     }
+}
+
+impl Endpoints {
+    /// Like [`Config::load`], for a file that may have no other sections.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        load(file, environment, sections::read_endpoints)
+    }
+}
+
+fn load<T>(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    read: impl FnOnce(&Document) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
+    let unreadable = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| ConfigError::Unreadable { path, source }
+    };
+    let content = match file {
+        Some(path) => Some((path, std::fs::read_to_string(path).map_err(unreadable(path))?, is_private(path))),
+        None => None,
+    };
+    let text = content.as_ref().map(|(path, content, private)| Text { path, content, private: *private });
+    read(&Document::merge(text, environment.into_iter()))
 }
 
 impl Tables {

@@ -8,8 +8,8 @@ use super::document::Document;
 use super::error::{ConfigError, Origin};
 use super::reader::{Name, Reader};
 use super::{
-    ColumnName, Config, Faults, Http, Kafka, Limits, Log, LogFormat, LogLevel, Login, OversizedTransaction, Poison,
-    Registry, Server, Source, TableName, Tables, url,
+    ColumnName, Config, Endpoints, Faults, Http, Kafka, Limits, Log, LogFormat, LogLevel, Login, OversizedTransaction,
+    Poison, Registry, Server, Source, TableName, Tables, url,
 };
 use crate::source::Host;
 use crate::tls::{ClientIdentity, TlsMode, TlsOptions};
@@ -46,6 +46,17 @@ pub(super) fn read(document: &Document) -> Result<Config, ConfigError> {
     };
     let problems = reader.into_problems();
     if problems.is_empty() { Ok(config) } else { Err(ConfigError::Refused(problems)) }
+}
+
+/// What readers of the topic need; the other sections may be missing.
+pub(super) fn read_endpoints(document: &Document) -> Result<Endpoints, ConfigError> {
+    if document.broken {
+        return Err(ConfigError::Refused(document.problems.clone()));
+    }
+    let mut reader = Reader::new(document);
+    let endpoints = Endpoints { kafka: kafka(&mut reader), registry: registry(&mut reader) };
+    let problems = reader.into_problems();
+    if problems.is_empty() { Ok(endpoints) } else { Err(ConfigError::Refused(problems)) }
 }
 
 fn source(reader: &mut Reader<'_>) -> Source {

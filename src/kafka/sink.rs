@@ -24,6 +24,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// How long to wait for a command while delivery reports are due. Bounds what polling adds to the latency of a commit.
 const POLL_INTERVAL: Duration = Duration::from_micros(300);
+/// How long, and how often, the transaction coordinator is waited for before the producer is given up.
+const INITIALISE_PATIENCE: Duration = Duration::from_secs(5);
+const INITIALISE_ATTEMPTS: u32 = 4;
+/// How long a commit may take; the session gives up at about the same time.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an orderly end waits for the coordinator.
 const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait for a command while nothing is due.
@@ -77,6 +82,9 @@ pub enum SinkError {
     /// Another bridge of this source has taken over.
     #[error("fenced: another bridge with the same source name has taken over")]
     Fenced,
+    /// Records were on their way and nothing came back.
+    #[error("no broker answered for {0} s")]
+    Silent(u64),
     /// Kafka refused or did not answer.
     #[error("{step}: {source}")]
     Kafka {
@@ -92,10 +100,11 @@ impl SinkError {
     /// A short name for metrics.
     pub fn code(&self) -> String {
         match self {
-            Self::Fenced => "fenced".into(),
+            Self::Fenced => "Fenced".into(),
+            Self::Silent(_) => "Silent".into(),
             Self::Kafka { source, .. } => match source.rdkafka_error_code() {
                 Some(code) => format!("{code:?}"),
-                None => "other".into(),
+                None => "Other".into(),
             },
         }
     }
@@ -255,12 +264,15 @@ fn work(
 }
 
 impl Worker<'_> {
-    /// Fences every predecessor. A broker that is away is waited for, as long as somebody wants the sink.
+    /// Fences every predecessor. A broker that is away is waited for a while; after that a new producer has better chances,
+    /// since this one may have lost its last broker for good.
     fn initialise(&mut self) -> Result<(), SinkError> {
-        loop {
-            match self.producer.init_transactions(Duration::from_secs(5)) {
+        for attempt in 1.. {
+            match self.producer.init_transactions(INITIALISE_PATIENCE) {
                 Ok(()) => break,
-                Err(KafkaError::Transaction(error)) if error.is_retriable() && !self.events.is_closed() => {
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && attempt < INITIALISE_ATTEMPTS && !self.events.is_closed() =>
+                {
                     tracing::info!(%error, "waiting for the transaction coordinator");
                 }
                 Err(error) => return Err(kafka("init_transactions")(error)),
@@ -319,7 +331,7 @@ impl Worker<'_> {
                 return Ok(());
             }
         }
-        self.producer.commit_transaction(Duration::from_secs(60)).map_err(kafka("commit_transaction"))?;
+        self.producer.commit_transaction(COMMIT_PATIENCE).map_err(kafka("commit_transaction"))?;
         self.in_transaction = false;
         self.report(SinkEvent::Committed);
         Ok(())

@@ -90,7 +90,8 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
         None => "complete: no captured table held rows at the first start".to_owned(),
         Some(rows) => format!("incomplete: rows from before the first start are missing: {rows}"),
     };
-    Ok(Fresh { from, load_complete: rows.is_none(), detail })
+    let clock_us = catalog.clock_reading().await?.clock_us;
+    Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
 }
 
 async fn captured(shell: &Shell) -> Result<BTreeMap<TableName, Table>, RunError> {
@@ -101,7 +102,7 @@ async fn captured(shell: &Shell) -> Result<BTreeMap<TableName, Table>, RunError>
 }
 
 /// `public.a (about 12 rows), public.b (some rows)`; `None` if every table is known to be empty.
-fn rows_text(rows: &BTreeMap<TableName, Rows>) -> Option<String> {
+pub fn rows_text(rows: &BTreeMap<TableName, Rows>) -> Option<String> {
     let held = rows.iter().filter(|(_, rows)| rows.any != Some(false));
     let texts: Vec<String> = held
         .map(|(name, rows)| match (rows.any, rows.estimate) {

@@ -19,8 +19,9 @@ mod opening;
 mod shell;
 mod stream;
 
+pub use first::rows_text;
 pub use opening::Start;
-pub use shell::{RunError, Shell, clock_us};
+pub use shell::{RunError, Shell, clock_us, rules};
 
 /// How long the server may take to end the copy before a new connection is cheaper.
 const END_COPY_PATIENCE: Duration = Duration::from_secs(10);

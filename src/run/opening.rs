@@ -50,6 +50,8 @@ pub(super) struct Fresh {
     pub(super) load_complete: bool,
     /// The epoch record's detail.
     pub(super) detail: String,
+    /// The server's clock when it was made, Unix microseconds.
+    pub(super) clock_us: i64,
 }
 
 /// One session: opens and streams. `fresh` survives a session that failed before its first progress was written.
@@ -90,7 +92,10 @@ async fn open<'a>(
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let identity = connection.identify_system().await.map_err(SessionEnd::Source)?;
     if fresh.is_none() {
-        *fresh = first::make(shell, start).await.map_err(refused)?;
+        *fresh = tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return Err(SessionEnd::Shutdown),
+            made = first::make(shell, start) => made.map_err(refused)?,
+        };
     }
     take_slot(connection, shell, shutdown).await?;
     let (sender, mut events) = unbounded_channel();
@@ -104,7 +109,7 @@ async fn open<'a>(
     let began = Instant::now();
     let mut bridge = Bridge::new(shell.settings(), progress, Duration::ZERO);
     if let Some(fresh) = fresh.as_ref() {
-        bridge.open_epoch(&fresh.detail, clock_us(), Duration::ZERO);
+        bridge.open_epoch(&fresh.detail, fresh.clock_us, Duration::ZERO);
     }
     if start.setup_only {
         bridge.handle_shutdown(Duration::ZERO);

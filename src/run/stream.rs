@@ -14,7 +14,7 @@ use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_u
 
 use super::SessionEnd;
 use super::shell::{RunError, Shell, clock_us};
-use crate::kafka::sink::{Sink, SinkEvent};
+use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::source::{Connection, Frame, SourceError, StatusUpdate};
 
 /// The walsender writes message by message and wakes its reader each time; this lets some gather first.
@@ -23,6 +23,12 @@ const GATHER: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(50);
 /// How long a shutdown waits for the transaction it is in the middle of, and for its commit.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Kafka is called silent after this; `status` and `/readyz` say so.
+const SILENCE_NOTICED: Duration = Duration::from_secs(3);
+/// After this the producer is given up. librdkafka (2.12) can lose its last broker for good: a broker that was frozen
+/// answers with metadata that names no broker, and the client forgets how to reach it.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Everything a session streams with, besides the connection.
 pub struct Streaming<'a> {
@@ -35,6 +41,7 @@ pub struct Streaming<'a> {
     reading: Reading,
     answer_due: bool,
     schema: Option<Pin<Box<dyn Future<Output = Step> + 'a>>>,
+    heard: TokioInstant,
     shutdown_deadline: Option<TokioInstant>,
 }
 
@@ -88,6 +95,7 @@ impl<'a> Streaming<'a> {
             reading: Reading::Waiting,
             answer_due: false,
             schema: None,
+            heard: TokioInstant::now(),
             shutdown_deadline: None,
         }
     }
@@ -137,6 +145,9 @@ impl<'a> Streaming<'a> {
 
     async fn handle(&mut self, wake: Wake, connection: &mut Connection) -> Result<(), SessionEnd> {
         let now = self.now();
+        if matches!(wake, Wake::Sink(_)) {
+            self.heard = TokioInstant::now();
+        }
         match wake {
             Wake::Shutdown => {
                 self.shutdown_deadline = Some(TokioInstant::now() + SHUTDOWN_PATIENCE);
@@ -160,6 +171,7 @@ impl<'a> Streaming<'a> {
                 }
                 self.bridge.handle_tick(now);
                 self.observe();
+                self.listen()?;
             }
             Wake::Gathered => self.reading = Reading::Probing,
             Wake::Filled(filled) => {
@@ -170,6 +182,23 @@ impl<'a> Streaming<'a> {
                 self.reading = Reading::Waiting;
                 self.bridge.handle_quiet(now);
             }
+        }
+        Ok(())
+    }
+
+    /// Kafka owes an answer and gives none: says so, and in the end gives the producer up.
+    fn listen(&mut self) -> Result<(), SessionEnd> {
+        if !self.bridge.awaits_kafka() {
+            self.heard = TokioInstant::now();
+        }
+        let silence = self.heard.elapsed();
+        if silence > SILENCE_MAX {
+            return Err(SessionEnd::Kafka(SinkError::Silent(silence.as_secs())));
+        }
+        if silence > SILENCE_NOTICED {
+            self.shell.health.waits_for("kafka", "records are on their way and no broker answers".into());
+        } else {
+            self.shell.health.no_longer_waits("kafka");
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::link::Link;
 use super::options::ConnectOptions;
 use super::startup;
 use super::transport::Transport;
+use crate::tls;
 
 /// A connection to a walsender. See the module for what may be done when.
 pub struct Connection {
@@ -59,7 +60,7 @@ impl Connection {
     async fn open(options: &ConnectOptions, deadline: Instant) -> Result<Self, SourceError> {
         let transport = Transport::connect(options, deadline).await?;
         let mut link = Link::new(transport);
-        let process_id = startup::start(&mut link, options).await?;
+        let process_id = startup::start(&mut link, options).await.map_err(refused_by_alert)?;
         Ok(Self { link, phase: Phase::Ready, gather: Gather::default(), process_id })
     }
 
@@ -161,6 +162,15 @@ impl Connection {
         self.link.queue(Some(b'Q'), |body| startup::put_text(body, command))?;
         self.link.flush().await?;
         Ok(ready)
+    }
+}
+
+/// A server that does not accept our certificate says so only when we read its first answer: no broken line, to be
+/// tried again, but a refusal.
+fn refused_by_alert(error: SourceError) -> SourceError {
+    match error {
+        SourceError::Lost(lost) => tls::refusal(&lost).map_or(SourceError::Lost(lost), SourceError::Tls),
+        other => other,
     }
 }
 

@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flush_that_was_given_up_is_continued_and_nothing_is_sent_twice() {
-        let (mut link, mut peer) = linked();
+        let (mut link, peer) = linked();
         let body: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_be_bytes).collect();
         link.queue(Some(b'd'), |bytes| bytes.extend(&body)).unwrap();
         let expected = link.outgoing.clone();

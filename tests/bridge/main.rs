@@ -2,5 +2,8 @@
 
 mod kills;
 mod load;
+mod outage;
 mod reader;
+mod takeover;
+mod watcher;
 mod world;

@@ -1,5 +1,6 @@
 //! A bridge with its configuration, its database and its topic, as a real process.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use penstock_testbed::cluster::{Addresses, unique_name};
+use penstock_testbed::cluster::{Addresses, Database, unique_name};
 use penstock_testbed::postgres::Address;
 use tempfile::TempDir;
 
@@ -19,7 +20,12 @@ pub struct World {
     pub topic: String,
     pub source: String,
     folder: TempDir,
+    kafka: String,
     more: String,
+    /// Variables of the bridge's environment, which win over the file.
+    environment: BTreeMap<String, String>,
+    /// Removes the database and its slots when the world ends: a server has room for a limited number of slots.
+    _database: Option<Database>,
 }
 
 /// A running `penstock`.
@@ -32,35 +38,74 @@ pub struct Bridge {
 impl World {
     /// A database of its own with `schema` in it, and names that nobody else has.
     pub fn new(stack: &Addresses, schema: &str) -> Self {
-        let name = unique_name("w");
-        let database = stack.postgres.create_database(&name).expect("create a database");
+        let database = stack.database("w").expect("create a database");
         database.psql(schema).expect("create the schema");
+        let name = database.database.clone();
         Self {
-            database,
+            database: Address::clone(&database),
             bootstrap: stack.bootstrap.clone(),
             registry_url: stack.registry_url.clone(),
             topic: format!("{name}.changes"),
             source: name.chars().take(50).collect(),
             folder: TempDir::new().expect("a folder"),
+            kafka: String::new(),
             more: String::new(),
+            environment: BTreeMap::new(),
+            _database: Some(database),
         }
     }
 
-    /// More configuration: keys of `[source]` cannot be given here, sections can.
+    /// The same source, its configuration included, to another topic through another slot. To be dropped first.
+    pub fn twin(&self) -> Self {
+        let name = unique_name("t");
+        let mut twin = Self {
+            database: self.database.clone(),
+            bootstrap: self.bootstrap.clone(),
+            registry_url: self.registry_url.clone(),
+            topic: format!("{name}.changes"),
+            source: self.source.clone(),
+            folder: TempDir::new().expect("a folder"),
+            kafka: self.kafka.clone(),
+            more: self.more.clone(),
+            environment: self.environment.clone(),
+            _database: None,
+        };
+        twin.set("SOURCE__SLOT", &name);
+        twin
+    }
+
+    /// More keys of `[kafka]`.
+    pub fn configure_kafka(&mut self, keys: &str) -> &mut Self {
+        self.kafka.push_str(keys);
+        self.kafka.push('\n');
+        self
+    }
+
+    /// More configuration: whole sections.
     pub fn configure(&mut self, toml: &str) -> &mut Self {
         self.more.push_str(toml);
         self.more.push('\n');
         self
     }
 
+    /// A setting, as the environment variable `PENSTOCK_<name>`: it wins over everything else.
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        self.environment.insert(format!("PENSTOCK_{name}"), value.to_owned());
+        self
+    }
+
     pub fn slot(&self) -> String {
-        format!("penstock_{}", self.source)
+        match self.environment.get("PENSTOCK_SOURCE__SLOT") {
+            Some(name) => name.clone(),
+            None => format!("penstock_{}", self.source),
+        }
     }
 
     fn configuration(&self, http_port: u16, postgres: &Address) -> PathBuf {
+        let kafka = &self.kafka;
         let text = format!(
             "[source]\nname = {:?}\nurl = {:?}\nstatus_interval_ms = 200\n\
-             [kafka]\nbrokers = [{:?}]\ntopic = {:?}\nreplication = 1\n\
+             [kafka]\nbrokers = [{:?}]\ntopic = {:?}\nreplication = 1\n{kafka}\
              [registry]\nurl = {:?}\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n{}\n",
             self.source,
@@ -97,6 +142,7 @@ impl World {
             .arg("--config")
             .arg(self.configuration(http_port, postgres))
             .args(arguments)
+            .envs(&self.environment)
             .stdout(output.try_clone().expect("a second handle"))
             .stderr(output)
             .spawn()
@@ -134,7 +180,10 @@ impl World {
             }
             matches!(self.database.psql(&question).as_deref().map(str::trim), Ok("t"))
         })
-        .unwrap_or_else(|late| panic!("{late}\n{}", bridge.log()));
+        .unwrap_or_else(|late| {
+            let (ready, metrics) = (bridge.get("/readyz"), bridge.get("/metrics"));
+            panic!("{late}: {target}\n{}\n{}\n{}", bridge.log(), ready.unwrap_or_default(), metrics.unwrap_or_default())
+        });
     }
 
     pub fn confirmed(&self) -> String {
@@ -192,6 +241,14 @@ impl Bridge {
         })
         .unwrap_or_else(|late| panic!("{late}\n{}", self.log()));
         status.expect("it ended")
+    }
+
+    /// Waits for the end: the exit code, and the last words, from the first line on that begins with `penstock: `.
+    pub fn last_words(&mut self) -> (Option<i32>, String) {
+        let code = self.wait(Duration::from_secs(60)).code();
+        let log = self.log();
+        let begin = log.lines().position(|line| line.starts_with("penstock: ")).unwrap_or(usize::MAX);
+        (code, log.lines().skip(begin).collect::<Vec<_>>().join("\n"))
     }
 }
 

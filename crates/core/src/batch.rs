@@ -115,6 +115,11 @@ impl Builder {
         self.batch.bytes.len()
     }
 
+    /// Records waiting.
+    pub fn records(&self) -> usize {
+        self.batch.slots.len()
+    }
+
     /// Where key and value are appended; [`Self::finish`] makes a record of what was.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.batch.bytes

@@ -184,6 +184,7 @@ impl Bridge {
     /// Begins the first epoch: an epoch record in every partition, before anything else. `detail` says whether the topic
     /// will hold every row (`complete: …`) or not (`incomplete: …`).
     pub fn open_epoch(&mut self, detail: &str, clock_us: i64, now: Duration) {
+        self.ledger.forget_durable();
         let source = self.settings.source.number;
         let control = Control::epoch(None, detail.to_owned());
         let key = ControlKey::of_source(source, control.kind);
@@ -210,6 +211,11 @@ impl Bridge {
     /// Records and bytes between the decoder and their delivery reports.
     pub fn in_flight(&self) -> (u64, usize) {
         (self.ledger.in_flight_records(), self.ledger.in_flight_bytes())
+    }
+
+    /// Whether delivery reports or a commit are outstanding.
+    pub fn awaits_kafka(&self) -> bool {
+        self.ledger.is_busy() || self.ledger.awaits_reports(self.outlet.waiting_records())
     }
 
     /// Whether the next frame may be handed in. If not, something has to come back first.

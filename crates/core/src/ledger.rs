@@ -122,6 +122,11 @@ impl Ledger {
         Self { groups: VecDeque::from([first]), durable, in_flight_bytes: 0, in_flight_records: 0 }
     }
 
+    /// Begins before any progress was ever written: nothing may be confirmed until the first group is committed.
+    pub fn forget_durable(&mut self) {
+        self.durable = EndLsn::default();
+    }
+
     /// Everything committed before this is durable in Kafka: what the slot may be told.
     pub fn durable(&self) -> EndLsn {
         self.durable
@@ -155,6 +160,11 @@ impl Ledger {
     /// A group is closing or committing, so the open one has to wait.
     pub fn is_busy(&self) -> bool {
         self.groups.len() > 1
+    }
+
+    /// Records have been handed to the producer whose reports are missing; `held` of those in flight have not been.
+    pub fn awaits_reports(&self, held: usize) -> bool {
+        self.in_flight_records > held as u64
     }
 
     /// A group waits for its reports: what is produced now would fall into its Kafka transaction.

@@ -54,6 +54,11 @@ impl Outlet {
         self.builder.bytes()
     }
 
+    /// Records not yet shipped.
+    pub fn waiting_records(&self) -> usize {
+        self.builder.records()
+    }
+
     /// Appends one record. `key` and `value` append to the buffer; without `value` the record is a tombstone.
     ///
     /// On an error nothing was appended and nothing admitted.

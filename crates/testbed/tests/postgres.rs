@@ -260,14 +260,24 @@ fn database_goes_with_its_slots_and_clients() {
     let postgres = Postgres::builder().start().expect("start");
     let name = unique_name("d");
     let database = postgres.create_database(&name).expect("create");
-    database.psql("SELECT pg_create_logical_replication_slot('s', 'pgoutput')").expect("slot");
-    let mut client = database.psql_command().expect("psql");
-    let mut client = client.stdin(Stdio::piped()).spawn().expect("client");
-    let connected = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '{name}'");
-    postgres.address().wait_for(&connected).expect("connected");
+    database
+        .psql("SELECT pg_create_logical_replication_slot(slot, 'test_decoding') FROM (VALUES ('idle'), ('used')) slots (slot)")
+        .expect("slots");
+    let mut client = Session::open(&database);
+    assert_eq!(client.ask("SELECT 1").recv(), Ok("1".to_owned()));
+    let mut reader = Command::new("pg_recvlogical")
+        .args(["--start", "--slot=used", "--file=/dev/null", "--no-loop", "--dbname", &name])
+        .arg("--host")
+        .arg(&database.socket_directory)
+        .args(["--port", &database.port.to_string(), "--username", &database.user])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pg_recvlogical");
+    postgres.address().wait_for("SELECT active FROM pg_replication_slots WHERE slot_name = 'used'").expect("in use");
+    assert_eq!(postgres.walsender_pids(Some("used")).expect("walsenders").len(), 1);
+
     postgres.address().drop_database(&name).expect("drop");
     assert_eq!(postgres.psql("SELECT count(*) FROM pg_replication_slots").expect("count"), "0");
     assert!(database.psql("SELECT 1").is_err());
-    drop(client.stdin.take());
-    client.wait().expect("client");
+    reader.wait().expect("the reader ends with its walsender");
 }

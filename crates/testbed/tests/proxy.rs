@@ -143,6 +143,13 @@ fn blackhole_holds_bytes_and_ends_until_it_is_lifted() {
     assert_silent(&mut pair.client);
     pair.proxy.clear();
     assert_eq!(receive(&mut pair.client, 6), b"answer");
+
+    // An end alone is held as well.
+    pair.proxy.set_both(Faults::blackhole());
+    pair.server.shutdown(Shutdown::Write).expect("half-close");
+    assert_silent(&mut pair.client);
+    pair.proxy.clear();
+    assert_eq!(pair.client.read(&mut [0; 1]).expect("end"), 0);
 }
 
 #[test]
@@ -170,6 +177,16 @@ fn cut_lets_exactly_so_many_bytes_pass_then_ends_both_sides() {
             }
         }
     }
+}
+
+#[test]
+fn cut_comes_with_the_last_byte_not_with_the_next() {
+    let mut pair = Pair::new();
+    pair.proxy.set(Direction::Up, Faults::cut(5, Ending::Close));
+    pair.client.write_all(b"12345").expect("write");
+    let mut received = Vec::new();
+    pair.server.read_to_end(&mut received).expect("to the end");
+    assert_eq!(received, b"12345");
 }
 
 #[test]

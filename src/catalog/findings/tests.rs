@@ -419,6 +419,13 @@ fn replica_identity() {
     check(
         |w| {
             with_identity(w, Identity::Default);
+            w.table().primary_key.push("description".into());
+        },
+        &["large values of conditions are not sent again"],
+    );
+    check(
+        |w| {
+            with_identity(w, Identity::Default);
             w.table().primary_key_deferrable = true;
         },
         &[lacks],

@@ -127,8 +127,11 @@ impl Cache {
     }
 
     fn choose(root: bool, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
-        let set = |name| variable(name).filter(|path| path.is_absolute());
+        let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
+        // A relative path is the caller's: servers run in directories of their own.
+        let here = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let folder = set(CACHE_VARIABLE)
+            .map(here)
             .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("penstock")))
             .or_else(|| root.then(|| PathBuf::from("/var/cache/penstock")))
             .or_else(|| set("HOME").map(|path| path.join(".cache/penstock")))

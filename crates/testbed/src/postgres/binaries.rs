@@ -16,10 +16,11 @@ pub(super) fn server(major: u16, cache: &Cache) -> Result<PathBuf, Error> {
     if packaged.join("postgres").exists() {
         return Ok(packaged);
     }
-    let bundle = Bundle::postgres(major).ok_or_else(|| Error::Missing {
-        what: format!("Postgres {major}"),
-        remedy: "the testbed knows 14 to 18".to_owned(),
-    })?;
+    let missing = |remedy: &str| Error::Missing { what: format!("Postgres {major}"), remedy: remedy.to_owned() };
+    let bundle = Bundle::postgres(major).ok_or_else(|| missing("the testbed knows 14 to 18"))?;
+    if std::env::consts::ARCH != "x86_64" {
+        return Err(missing("it can be fetched for x86_64 only: install its package"));
+    }
     let folder = cache.ensure(bundle, &|_| {})?;
     artifacts::check_readable(&folder)?;
     Ok(folder.join("native/bin"))

@@ -160,6 +160,8 @@ impl Builder {
     }
 
     fn prepare(self, primary: Option<&Address>) -> Result<Postgres, Error> {
+        // Without it the server would never be seen to answer.
+        binaries::client("psql")?;
         let programs = binaries::server(self.major, &self.cache)?;
         let sandbox = Sandbox::new("postgres")?;
         let port = Port::reserve()?;

@@ -266,6 +266,7 @@ impl Postgres {
     pub fn restore(&self, saved: &Saved) -> Result<(), Error> {
         self.lifecycle.expect_stopped()?;
         let data = self.data_directory();
+        remove_segment(&data);
         std::fs::remove_dir_all(&data).map_err(Error::io(format!("removing {}", data.display())))?;
         copy_all(&saved.copy.path().join("data"), &data)
     }

@@ -1,0 +1,122 @@
+//! Whether slot, progress and topic are a beginning, as the bridge itself would decide.
+//!
+//! The bridge may be running. So they are read in the order in which each can only have grown: the slot, then progress,
+//! which is never behind it, then the topic and the server, which are never behind progress.
+
+use penstock_core::resume::{Decision, Pinned, Refusal, Server, Slot, Topic, decide};
+use penstock_wire::progress::Progress;
+
+use super::Report;
+use crate::catalog::{Catalog, CatalogError, WalStatus};
+use crate::config::Config;
+use crate::kafka::client::Brokers;
+use crate::kafka::topics::{TopicsError, describe as describe_topic};
+use crate::moment::format_us;
+use crate::registry::Registry;
+use crate::run::{describe, rows_text};
+use crate::schema::captured;
+use crate::source::{Connection, SourceError, SystemIdentity};
+use crate::stored::{StoredError, newest_progress};
+
+const SUBJECT: &str = "start";
+
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("the replication connection")]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Progress(#[from] StoredError),
+    #[error(transparent)]
+    Topic(#[from] TopicsError),
+}
+
+pub(super) async fn look(config: &Config, brokers: &Brokers, registry: &Registry, catalog: &mut Catalog) -> Report {
+    let mut report = Report::default();
+    if let Err(error) = ask(config, brokers, registry, catalog, &mut report).await {
+        report.stop(SUBJECT, describe(&error), error.advice());
+    }
+    report
+}
+
+impl StartError {
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Catalog(error) => error.advice(),
+            Self::Source(error) => error.advice(),
+            Self::Progress(StoredError::Format(_)) => "use the version of Penstock that wrote it, or a newer one",
+            Self::Progress(_) | Self::Topic(_) => "check that the brokers and the registry are up, then check again",
+        }
+    }
+}
+
+async fn ask(
+    config: &Config,
+    brokers: &Brokers,
+    registry: &Registry,
+    catalog: &mut Catalog,
+    report: &mut Report,
+) -> Result<(), StartError> {
+    let slot = catalog.slot(&config.source.slot).await?.map(|slot| Slot {
+        lost: slot.wal_status == Some(WalStatus::Lost),
+        confirmed: slot.confirmed_lsn.unwrap_or_default(),
+        name: slot.name,
+    });
+    let progress = newest_progress(config, brokers, registry).await?;
+    let topic = describe_topic(brokers, &config.kafka.topic).await?;
+    let topic = topic.map(|state| Topic { id: state.id, ends: state.offsets.iter().map(|(_, end)| *end).collect() });
+    let identity = identify(config).await?;
+    let server = Server {
+        system_identifier: identity.system_identifier,
+        database_oid: catalog.server_facts().await?.database_oid,
+        timeline: identity.timeline,
+        flushed: identity.flushed,
+    };
+    let pinned = Pinned {
+        source_number: config.source.number,
+        slot: config.source.slot.clone(),
+        partitions: config.kafka.partitions,
+    };
+    match decide(&pinned, &server, slot.as_ref(), progress, topic.as_ref()) {
+        Ok(Decision::Resume(progress)) => resume(&progress, report),
+        Ok(Decision::FirstStart) => first_start(config, catalog, report).await?,
+        // The topic's own finding says it.
+        Err(Refusal::Repartitioned { .. }) => {}
+        Err(refusal) => report.stop(SUBJECT, refusal.to_string(), refusal.remedy()),
+    }
+    Ok(())
+}
+
+async fn identify(config: &Config) -> Result<SystemIdentity, SourceError> {
+    let mut connection = Connection::connect(&config.source.server.connect_options("penstock check")).await?;
+    let identity = connection.identify_system().await?;
+    connection.close().await?;
+    Ok(identity)
+}
+
+fn resume(progress: &Progress, report: &mut Report) {
+    let clock = format_us(progress.postgres_clock_us);
+    let seen = format!("resumes in epoch {} behind {}, Postgres' clock then {clock}", progress.epoch, progress.end_lsn);
+    report.look(SUBJECT, seen);
+    if !progress.load_complete {
+        report.warn(
+            SUBJECT,
+            "rows from before the first start are missing in the topic: the load is incomplete",
+            "readers know it; rows come as they change",
+        );
+    }
+}
+
+async fn first_start(config: &Config, catalog: &mut Catalog, report: &mut Report) -> Result<(), StartError> {
+    report.look(SUBJECT, "first start: there is neither slot nor progress, and the topic is empty or not there");
+    let tables = captured(config, catalog).await?;
+    if let Some(rows) = rows_text(&catalog.rows(&tables).await?) {
+        report.warn(
+            SUBJECT,
+            format!("these tables already hold rows, which a bridge that starts now never delivers: {rows}"),
+            "begin before the first row is written, or go on without them: penstock run --from-now",
+        );
+    }
+    Ok(())
+}

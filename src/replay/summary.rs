@@ -1,0 +1,138 @@
+//! What was read, counted: for `--count`, and for the line that says how much was left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use penstock_wire::header::Header;
+use penstock_wire::position::Position;
+use serde::Serialize;
+
+use super::line::{At, Content, Line};
+
+/// Everything that was counted. Serialised, it is the answer of `--count`.
+#[derive(Debug, Default, Serialize)]
+pub struct Summary {
+    /// Records that were asked for, of whatever kind.
+    pub records: u64,
+    pub kinds: BTreeMap<&'static str, u64>,
+    /// Changes of rows by operation.
+    pub ops: BTreeMap<&'static str, u64>,
+    /// Changes of rows by table and operation.
+    pub tables: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Different accounts among the changes of rows.
+    pub accounts: usize,
+    /// Records that were not asked for, duplicates excepted.
+    pub left_out: u64,
+    /// Records at or below a position of the same source and partition that was read before: dropped.
+    pub duplicates: u64,
+    /// Records whose predecessor in their partition was not read: it was compacted away, or lost.
+    pub holes: u64,
+    pub partitions: BTreeMap<i32, PartitionSummary>,
+    #[serde(skip)]
+    seen_accounts: BTreeSet<String>,
+}
+
+/// What was read of a partition.
+#[derive(Debug, Default, Serialize)]
+pub struct PartitionSummary {
+    /// All that was read of it, whether it was asked for or not.
+    pub records: u64,
+    pub first_offset: Option<i64>,
+    pub last_offset: Option<i64>,
+    /// By source number: the newest position.
+    pub last_positions: BTreeMap<u16, At>,
+    #[serde(skip)]
+    newest: BTreeMap<u16, Position>,
+}
+
+impl Summary {
+    /// A record was read. False if it is a duplicate: then it must not be shown.
+    ///
+    /// Reading rule 1: a position at or below the newest one of its source and partition was there before.
+    pub fn read(&mut self, partition: i32, offset: i64, header: Option<&Header>) -> bool {
+        let entry = self.partitions.entry(partition).or_default();
+        entry.records += 1;
+        entry.first_offset.get_or_insert(offset);
+        entry.last_offset = Some(offset);
+        let Some(header) = header else { return true };
+        let newest = entry.newest.get(&header.source).copied();
+        if newest.is_some_and(|newest| header.position <= newest) {
+            self.duplicates += 1;
+            return false;
+        }
+        if newest.is_some_and(|newest| header.previous != newest) {
+            self.holes += 1;
+        }
+        entry.newest.insert(header.source, header.position);
+        entry.last_positions.insert(header.source, At(header.position));
+        true
+    }
+
+    /// A record was asked for.
+    pub fn took(&mut self, line: &Line) {
+        self.records += 1;
+        *self.kinds.entry(line.content.kind()).or_default() += 1;
+        let Content::Row { envelope, .. } = &line.content else { return };
+        let op = envelope.op.as_str();
+        *self.ops.entry(op).or_default() += 1;
+        let table = line.content.table().unwrap_or_default();
+        *self.tables.entry(table).or_default().entry(op).or_default() += 1;
+        if let Some(account) = line.account.as_ref().filter(|account| !self.seen_accounts.contains(*account)) {
+            self.seen_accounts.insert(account.clone());
+            self.accounts = self.seen_accounts.len();
+        }
+    }
+
+    /// Records that could not be decoded.
+    pub fn undecodable(&self) -> u64 {
+        self.kinds.get("undecodable").copied().unwrap_or_default()
+    }
+
+    /// In words.
+    pub fn text(&self) -> String {
+        let Self { records, duplicates, left_out, .. } = self;
+        let undecodable = match self.undecodable() {
+            0 => String::new(),
+            count => format!(", {count} undecodable"),
+        };
+        format!("{records} records{undecodable}; {left_out} others left out, {duplicates} duplicates dropped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_wire::lsn::CommitLsn;
+    use penstock_wire::position::Seq;
+
+    fn header(source: u16, previous: u64, seq: u64) -> Header {
+        let at = |seq| Position { epoch: 1, commit_lsn: CommitLsn::new(7), seq: Seq(seq) };
+        Header { source, position: at(seq), previous: at(previous), ..Header::default() }
+    }
+
+    #[test]
+    fn positions_that_were_there_are_dropped_per_source_and_partition() {
+        let mut summary = Summary::default();
+        for (partition, source, previous, seq, fresh) in [
+            (0, 1, 0, 8, true),
+            (0, 1, 8, 16, true),
+            (0, 1, 8, 16, false),
+            (0, 1, 0, 8, false),
+            (0, 2, 0, 8, true),
+            (1, 1, 0, 8, true),
+            (0, 1, 16, 24, true),
+        ] {
+            assert_eq!(summary.read(partition, 5, Some(&header(source, previous, seq))), fresh, "{partition} {source} {seq}");
+        }
+        assert_eq!((summary.duplicates, summary.holes), (2, 0));
+        assert_eq!(summary.partitions[&0].records, 6);
+    }
+
+    #[test]
+    fn a_record_whose_predecessor_was_not_read_stands_behind_a_hole() {
+        let mut summary = Summary::default();
+        summary.read(0, 100, Some(&header(1, 800, 808)));
+        assert_eq!(summary.holes, 0, "where the reading began nothing is known of what came before");
+        summary.read(0, 102, Some(&header(1, 816, 824)));
+        assert_eq!(summary.holes, 1);
+    }
+}

@@ -1,0 +1,172 @@
+//! The stage of a demo: a database of its own with the access schema and the ledger, a topic of its own, the bridge
+//! running, the reader following. No row yet.
+//!
+//! Invariant: publication and slot exist before the first row, so the load is complete by construction.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use penstock_testbed::server::{Port, Sandbox};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::binary;
+use crate::bridge::Bridge;
+use crate::configuration::Configuration;
+use crate::database::{Database, Session};
+use crate::ledger;
+use crate::limits;
+use crate::reader::{Reader, Topic};
+use crate::servers::Servers;
+
+/// What happens outside.
+#[derive(Debug)]
+pub enum News {
+    /// The reader printed a line.
+    Line(String),
+    /// The reader ended.
+    ReaderEnded,
+    /// Somebody wants us to end.
+    Interrupted,
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Stage {
+    // Dropped in this order: each needs those below it.
+    /// The reader.
+    pub reader: Reader,
+    /// The bridge.
+    pub bridge: Bridge,
+    /// A session for questions to the ledger.
+    pub questions: Session,
+    /// The demo's database.
+    pub database: Database,
+    /// The demo's topic.
+    pub topic: Topic,
+    /// The penstock binary.
+    pub binary: PathBuf,
+    /// What happens outside.
+    pub news: Receiver<News>,
+    /// The servers.
+    pub servers: Servers,
+    names: Names,
+    _folder: Sandbox,
+}
+
+/// What the demo calls its own things: on servers of others nobody else's names.
+#[derive(Debug)]
+struct Names {
+    source: String,
+    database: String,
+    topic: String,
+}
+
+impl Names {
+    fn new(shared: bool) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        match shared {
+            false => Self { source: "demo".into(), database: "penstock_demo".into(), topic: "demo.changes".into() },
+            true => Self {
+                source: format!("demo_{since}"),
+                database: format!("penstock_demo_{since}"),
+                topic: format!("penstock_demo_{since}.changes"),
+            },
+        }
+    }
+}
+
+impl Stage {
+    /// Makes everything and waits until changes flow.
+    pub fn set(servers: Servers, binary: &Path) -> anyhow::Result<Self> {
+        let names = Names::new(servers.shared);
+        servers.administration.run(&format!("CREATE DATABASE {};", names.database)).context("making the database")?;
+        let database = servers.administration.with_name(&names.database);
+        database.run_file("", &binary::workspace().join("tests/sql/access.sql"))?;
+        let mut questions = database.session()?;
+        questions.run(ledger::SQL).context("making the ledger")?;
+
+        let folder = Sandbox::new("demo")?;
+        let http = Port::reserve()?;
+        let configuration = Configuration {
+            source: &names.source,
+            url: &database.url(),
+            bootstrap: &servers.bootstrap,
+            topic: &names.topic,
+            registry: &servers.registry,
+            http_port: http.number(),
+        };
+        let configuration = configuration.write(folder.path())?;
+        let mut bridge = Bridge::new(binary, &configuration, http);
+        bridge.set_up()?;
+        bridge.start()?;
+        bridge.wait_ready()?;
+
+        let (sender, news) = mpsc::channel();
+        let topic = Topic { configuration };
+        let wrap = |line: Option<String>| line.map_or(News::ReaderEnded, News::Line);
+        let reader = Reader::start(binary, &topic, &folder.path().join("reader.log"), sender.clone(), wrap)?;
+        watch_signals(sender)?;
+        let binary = binary.to_owned();
+        Ok(Self { reader, bridge, questions, database, topic, binary, news, servers, names, _folder: folder })
+    }
+
+    /// Writes the initial rows.
+    pub fn load(&self) -> anyhow::Result<()> {
+        let settings = format!("SET access.accounts = '{}'", limits::ACCOUNTS);
+        self.database.run_file(&settings, &binary::workspace().join("tests/sql/access_data.sql"))
+    }
+
+    /// The change topic's name.
+    pub fn topic_name(&self) -> &str {
+        &self.names.topic
+    }
+
+    /// The bridge's configuration file.
+    pub fn configuration(&self) -> &Path {
+        &self.topic.configuration
+    }
+
+    /// Removes from servers of others what can be removed; our own vanish with us.
+    pub fn clear(self) -> anyhow::Result<()> {
+        let Self { reader, mut bridge, questions, servers, names, .. } = self;
+        drop(questions);
+        drop(reader);
+        if bridge.runs() {
+            bridge.stop()?;
+        }
+        if !servers.shared {
+            return Ok(());
+        }
+        let slot = format!("penstock_{}", names.source);
+        servers.administration.run(&format!(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}';\n\
+             DROP DATABASE {} WITH (FORCE);",
+            names.database
+        ))?;
+        let topic = &names.topic;
+        crate::say::line(format!(
+            "removed database {} and slot {slot}; the topics {topic}, {topic}.progress and {topic}.dead_letter remain on \
+             Kafka, and their schemas in the registry",
+            names.database
+        ));
+        Ok(())
+    }
+}
+
+/// The first Ctrl-C (or SIGTERM) is news; the second ends us at once, and the testbed's watchdog clears up.
+fn watch_signals(news: mpsc::Sender<News>) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("listening for signals")?;
+    std::thread::spawn(move || {
+        let mut before = false;
+        for signal in signals.forever() {
+            if before || news.send(News::Interrupted).is_err() {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+            before = true;
+        }
+    });
+    Ok(())
+}
