@@ -17,5 +17,6 @@ pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod source;
+pub mod status;
 pub mod stored;
 pub mod tls;

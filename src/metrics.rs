@@ -1,41 +1,31 @@
-//! The metrics. Names are constants, and the dashboards and alerts are tested against them.
+//! What Prometheus is told: counters as they happen, and the present as it is at the scrape.
+//!
+//! One [`Metrics`] for the process, over a registry of its own. The run loop calls typed methods; what it calls once per
+//! record costs an atomic add, by a handle it was given once per table. Names, help texts and labels are [`names`].
+//!
+//! It measures and tells; it decides nothing, and what it says of the present is never older than it looks (see the
+//! `sampled` module).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use penstock_core::ledger::GroupEnd;
+use penstock_wire::event::Op;
 use penstock_wire::lsn::EndLsn;
 use prometheus::core::Collector;
-use prometheus::{Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
-use crate::catalog::{SlotSample, WalStatus};
+use crate::catalog::SlotSample;
+use crate::health::Verdict;
+use names::Metric;
+use sampled::{Moment, Sampled};
 
-/// Every metric: name and meaning.
-pub mod names {
-    /// One metric.
-    pub type Name = (&'static str, &'static str);
-    pub const RETAINED: Name = ("penstock_slot_retained_wal_bytes", "WAL that the slot makes Postgres keep: current position less restart_lsn");
-    pub const CONFIRMED_LAG: Name = ("penstock_slot_confirmed_lag_bytes", "Current WAL position less the slot's confirmed LSN");
-    pub const SAFE: Name = ("penstock_slot_safe_wal_bytes", "WAL that can still be written before Postgres may invalidate the slot; -1 without a bound");
-    pub const WAL_STATUS: Name = ("penstock_slot_wal_status", "1 for the slot's wal_status, 0 for the others");
-    pub const RECEIVED_LAG: Name = ("penstock_received_lag_bytes", "Current WAL position less what the bridge has read");
-    pub const DELIVERED_LAG: Name = ("penstock_delivered_lag_bytes", "Current WAL position less what is durable in Kafka");
-    pub const LAST_COMMIT: Name = ("penstock_last_delivered_commit_timestamp_seconds", "Commit time of the newest transaction that is durable in Kafka");
-    pub const COMMIT_TO_ACK: Name = ("penstock_commit_to_ack_seconds", "From a group's oldest commit in Postgres to its commit in Kafka");
-    pub const IN_FLIGHT_RECORDS: Name = ("penstock_inflight_records", "Records without their delivery report");
-    pub const IN_FLIGHT_BYTES: Name = ("penstock_inflight_bytes", "Bytes of the records without their delivery report");
-    pub const RECORDS: Name = ("penstock_records_delivered_total", "Records that are durable in Kafka");
-    pub const TRANSACTIONS: Name = ("penstock_transactions_delivered_total", "Postgres transactions that are durable in Kafka");
-    pub const GROUPS: Name = ("penstock_groups_committed_total", "Kafka transactions committed, heartbeats included");
-    pub const ERRORS: Name = ("penstock_delivery_errors_total", "Sessions that Kafka ended, by librdkafka's code");
-    /// All of them.
-    pub const ALL: [Name; 14] = [
-        RETAINED, CONFIRMED_LAG, SAFE, WAL_STATUS, RECEIVED_LAG, DELIVERED_LAG, LAST_COMMIT, COMMIT_TO_ACK,
-        IN_FLIGHT_RECORDS, IN_FLIGHT_BYTES, RECORDS, TRANSACTIONS, GROUPS, ERRORS,
-    ];
-}
+pub mod names;
+mod sampled;
 
-/// Bounds of the commit-to-ack histogram, in seconds.
-const BUCKETS: [f64; 14] = [0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+/// Bounds of the commit-to-ack histogram, in seconds: milliseconds apart where a bridge that keeps up is, and up to the
+/// outages that make one wait.
+const BUCKETS: [f64; 18] =
+    [0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 
 /// Handles of all metrics; cheap to clone.
 #[derive(Clone, Debug)]
@@ -44,26 +34,61 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
-    retained: IntGauge,
-    confirmed_lag: IntGauge,
-    safe: IntGauge,
-    wal_status: IntGaugeVec,
-    received_lag: IntGauge,
-    delivered_lag: IntGauge,
-    last_commit: Gauge,
     commit_to_ack: Histogram,
-    in_flight_records: IntGauge,
-    in_flight_bytes: IntGauge,
-    records: IntCounter,
-    transactions: IntCounter,
+    records: IntCounterVec,
+    records_delivered: IntCounter,
+    transactions_delivered: IntCounter,
     groups: IntCounter,
     errors: IntCounterVec,
+    duplicates: IntCounter,
+    order_violations: IntCounter,
+    registrations: IntCounterVec,
+    sampled: Mutex<Sampled>,
 }
 
-fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<T>) -> T {
-    let metric = metric.expect("names and buckets are constants");
-    registry.register(Box::new(metric.clone())).expect("names differ");
-    metric
+/// Counts the row events of one table. Handed out once; counting neither allocates nor looks up.
+#[derive(Clone, Debug)]
+pub struct TableRecords {
+    create: IntCounter,
+    update: IntCounter,
+    delete: IntCounter,
+    read: IntCounter,
+}
+
+/// What came of asking the registry for a schema's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// It has one.
+    Registered,
+    /// The registry was away or busy; it is asked again.
+    Unavailable,
+    /// The registry will not have it; the bridge stops.
+    Refused,
+}
+
+impl TableRecords {
+    /// `records` row events more.
+    pub fn add(&self, op: Op, records: u64) {
+        let counter = match op {
+            Op::Create => &self.create,
+            Op::Update => &self.update,
+            Op::Delete => &self.delete,
+            Op::Read => &self.read,
+        };
+        counter.inc_by(records);
+    }
+}
+
+impl Registration {
+    const ALL: [Self; 3] = [Self::Registered, Self::Unavailable, Self::Refused];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -73,94 +98,130 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry of its own, all at zero.
+    /// A registry of its own, all counters at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let gauge = |(name, help): names::Name| register(&registry, IntGauge::new(name, help));
-        let counter = |(name, help): names::Name| register(&registry, IntCounter::new(name, help));
-        let options = |(name, help): names::Name| Opts::new(name, help);
-        let (histogram, help) = names::COMMIT_TO_ACK;
-        let histogram = HistogramOpts::new(histogram, help).buckets(BUCKETS.to_vec());
-        Self(Arc::new(Inner {
-            retained: gauge(names::RETAINED),
-            confirmed_lag: gauge(names::CONFIRMED_LAG),
-            safe: gauge(names::SAFE),
-            wal_status: register(&registry, IntGaugeVec::new(options(names::WAL_STATUS), &["status"])),
-            received_lag: gauge(names::RECEIVED_LAG),
-            delivered_lag: gauge(names::DELIVERED_LAG),
-            last_commit: register(&registry, Gauge::with_opts(options(names::LAST_COMMIT))),
-            commit_to_ack: register(&registry, Histogram::with_opts(histogram)),
-            in_flight_records: gauge(names::IN_FLIGHT_RECORDS),
-            in_flight_bytes: gauge(names::IN_FLIGHT_BYTES),
-            records: counter(names::RECORDS),
-            transactions: counter(names::TRANSACTIONS),
+        let options = |metric: Metric| Opts::new(metric.name, metric.help);
+        let counter = |metric: Metric| register(&registry, IntCounter::with_opts(options(metric)));
+        let counters = |metric: Metric| register(&registry, IntCounterVec::new(options(metric), metric.labels));
+        let histogram = HistogramOpts::new(names::COMMIT_TO_ACK.name, names::COMMIT_TO_ACK.help);
+        let inner = Inner {
+            commit_to_ack: register(&registry, Histogram::with_opts(histogram.buckets(BUCKETS.to_vec()))),
+            records: counters(names::RECORDS),
+            records_delivered: counter(names::RECORDS_DELIVERED),
+            transactions_delivered: counter(names::TRANSACTIONS_DELIVERED),
             groups: counter(names::GROUPS),
-            errors: register(&registry, IntCounterVec::new(options(names::ERRORS), &["code"])),
+            errors: counters(names::ERRORS),
+            duplicates: counter(names::DUPLICATES),
+            order_violations: counter(names::ORDER_VIOLATIONS),
+            registrations: counters(names::REGISTRATIONS),
+            sampled: Mutex::default(),
             registry,
-        }))
+        };
+        // A counter that appears with its first event shows no increase to Prometheus, so what can be known exists at 0.
+        for result in Registration::ALL {
+            inner.registrations.with_label_values(&[result.as_str()]);
+        }
+        Self(Arc::new(inner))
     }
 
-    /// A group is durable; `now_us` is this machine's clock.
+    fn sampled(&self) -> MutexGuard<'_, Sampled> {
+        self.0.sampled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counters of a table, for as long as it is captured.
+    pub fn table(&self, schema: &str, table: &str) -> TableRecords {
+        let table = format!("{schema}.{table}");
+        let of = |op: Op| self.0.records.with_label_values(&[table.as_str(), op.as_str()]);
+        TableRecords { create: of(Op::Create), update: of(Op::Update), delete: of(Op::Delete), read: of(Op::Read) }
+    }
+
+    /// A group is durable; `now_us` is this machine's clock, Unix microseconds.
     pub fn committed(&self, end: &GroupEnd, now_us: i64) {
         let inner = &self.0;
         inner.groups.inc();
-        inner.records.inc_by(end.records);
-        inner.transactions.inc_by(end.transactions);
+        inner.records_delivered.inc_by(end.records);
+        inner.transactions_delivered.inc_by(end.transactions);
         if let Some(oldest) = end.oldest_commit_time_us {
-            inner.commit_to_ack.observe((now_us - oldest).max(0) as f64 / 1e6);
-            inner.last_commit.set(end.last_commit.commit_time_us as f64 / 1e6);
+            // Two machines' clocks may disagree by more than the delay is.
+            inner.commit_to_ack.observe(now_us.saturating_sub(oldest).max(0) as f64 / 1e6);
+        }
+        let mut sampled = self.sampled();
+        if end.oldest_commit_time_us.is_some() {
+            sampled.last_commit_us = Some(end.last_commit.commit_time_us);
+        }
+        if end.postgres_clock_us > 0 {
+            sampled.delivered_through_us = Some(end.postgres_clock_us);
         }
     }
 
-    /// Records and bytes without their delivery report.
+    /// Records without their delivery report, and their bytes.
     pub fn in_flight(&self, records: u64, bytes: usize) {
-        self.0.in_flight_records.set(i64::try_from(records).unwrap_or(i64::MAX));
-        self.0.in_flight_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let mut sampled = self.sampled();
+        sampled.in_flight_records = records;
+        sampled.in_flight_bytes = bytes;
     }
 
-    /// Kafka ended a session.
+    /// Transactions that are read and not durable, and when the oldest of them was committed, Unix microseconds. Its age
+    /// is told as of the scrape, so it goes on rising while nothing is reported.
+    pub fn unacknowledged(&self, transactions: u64, oldest_commit_time_us: Option<i64>) {
+        let mut sampled = self.sampled();
+        sampled.in_flight_transactions = transactions;
+        sampled.oldest_unacked_us = oldest_commit_time_us;
+    }
+
+    /// A session is over and with it everything that was in flight. What was not durable then still is not: its age goes
+    /// on rising until the next session says otherwise.
+    pub fn session_ended(&self) {
+        let mut sampled = self.sampled();
+        sampled.in_flight_records = 0;
+        sampled.in_flight_bytes = 0;
+        sampled.in_flight_transactions = 0;
+    }
+
+    /// Kafka ended a session; `code` is one of librdkafka's.
     pub fn delivery_error(&self, code: &str) {
         self.0.errors.with_label_values(&[code]).inc();
     }
 
-    /// Lags, all against the one position that the sample was taken at.
-    pub fn slot(&self, sample: &SlotSample, read_to: EndLsn, durable: EndLsn) {
-        let inner = &self.0;
-        let lag = |from: EndLsn| i64::try_from(sample.current_lsn.0.saturating_sub(from.raw())).unwrap_or(i64::MAX);
-        let bytes = |bytes: Option<u64>| bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1);
-        inner.retained.set(bytes(sample.retained_bytes()));
-        inner.confirmed_lag.set(bytes(sample.confirmed_lag_bytes()));
-        inner.safe.set(sample.safe_wal_bytes.unwrap_or(-1));
-        inner.received_lag.set(lag(read_to));
-        inner.delivered_lag.set(lag(durable));
-        for status in WalStatus::ALL {
-            inner.wal_status.with_label_values(&[status.as_str()]).set(i64::from(sample.wal_status == Some(status)));
-        }
+    /// The registry has answered, or has not.
+    pub fn schema_registration(&self, result: Registration) {
+        self.0.registrations.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// In Prometheus' text format.
-    pub fn text(&self) -> String {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.0.registry.gather(), &mut text).expect("writing to memory does not fail");
-        String::from_utf8(text).expect("the text format is UTF-8")
+    /// Postgres sent transactions again that were durable already.
+    pub fn duplicates_suppressed(&self, transactions: u64) {
+        self.0.duplicates.inc_by(transactions);
     }
+
+    /// Something stood where the guarantees forbid it.
+    pub fn order_violation(&self) {
+        self.0.order_violations.inc();
+    }
+
+    /// Lags, all against the one position of the server that the sample holds; `read_to` and `durable` were taken after it.
+    pub fn slot(&self, sample: &SlotSample, read_to: EndLsn, durable: EndLsn) {
+        self.sampled().read_slot(*sample, read_to, durable, Moment::now());
+    }
+
+    /// Everything, as of now, in Prometheus' text format.
+    pub fn text(&self, verdict: &Verdict) -> String {
+        self.text_at(verdict, Moment::now())
+    }
+
+    fn text_at(&self, verdict: &Verdict, now: Moment) -> String {
+        let mut families = self.0.registry.gather();
+        families.extend(self.sampled().families(verdict, now));
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        TextEncoder::new().encode_to_string(&families).expect("families without series are left out")
+    }
+}
+
+fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<T>) -> T {
+    let metric = metric.expect("names, labels and buckets are constants");
+    registry.register(Box::new(metric.clone())).expect("names differ");
+    metric
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_exported_is_in_the_list_of_names() {
-        let metrics = Metrics::new();
-        metrics.delivery_error("Fenced");
-        for status in WalStatus::ALL {
-            metrics.0.wal_status.with_label_values(&[status.as_str()]).set(0);
-        }
-        let mut exported: Vec<String> = metrics.0.registry.gather().iter().map(|family| family.name().to_owned()).collect();
-        let mut listed: Vec<String> = names::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
-        exported.sort();
-        listed.sort();
-        assert_eq!(exported, listed);
-    }
-}
+mod tests;

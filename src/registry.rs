@@ -13,6 +13,7 @@ use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
 
 use crate::health::Health;
+use crate::metrics::{Metrics, Registration};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -81,6 +82,7 @@ pub enum RegistryError {
 pub struct Registry {
     settings: SrSettings,
     url: String,
+    metrics: Option<Metrics>,
 }
 
 /// What to do about a failed request.
@@ -99,7 +101,18 @@ impl Registry {
         }
         let url = options.url.clone();
         let settings = builder.build().map_err(|error| RegistryError::Setup { url: url.clone(), reason: error.error })?;
-        Ok(Self { settings, url })
+        Ok(Self { settings, url, metrics: None })
+    }
+
+    /// Counts what the registry answers.
+    pub fn counted(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    fn count(&self, result: Registration) {
+        if let Some(metrics) = &self.metrics {
+            metrics.schema_registration(result);
+        }
     }
 
     /// Registers `schema` under `subject` and gives its id. Waits as long as the registry is away; dropping the future
@@ -148,13 +161,20 @@ impl Registry {
             let error = match attempt().await {
                 Ok(answer) => {
                     health.no_longer_waits("registry");
+                    self.count(Registration::Registered);
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
             match self.judge(subject, &error) {
-                Verdict::Stop(error) => return Err(error),
-                Verdict::Wait(reason) => health.waits_for("registry", reason),
+                Verdict::Stop(error) => {
+                    self.count(Registration::Refused);
+                    return Err(error);
+                }
+                Verdict::Wait(reason) => {
+                    self.count(Registration::Unavailable);
+                    health.waits_for("registry", reason);
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

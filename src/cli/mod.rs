@@ -17,6 +17,7 @@ mod check;
 mod endpoints;
 mod replay;
 mod schema;
+mod status;
 
 /// The exit code of a call or a configuration that is wrong.
 const USAGE: u8 = 2;
@@ -81,6 +82,11 @@ enum Command {
     /// registry, and whether slot, progress and topic fit together. Changes nothing and may run beside the bridge. Exits 1
     /// if something would stop it; what `setup` makes does not count.
     Check(check::CheckArgs),
+    /// Tell how far the bridge is, and the cause of any standstill in one sentence.
+    ///
+    /// What it retains and has not delivered, its positions by partition, and its own word if it answers at http.listen.
+    /// Exits 1 if nothing is being delivered.
+    Status(status::StatusArgs),
     /// Create topics, publication and slot, in this order, and write the first progress record.
     Setup {
         #[command(flatten)]
@@ -109,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args, false),
         Command::Tail(args) => replay::run(&args, true),
         Command::Check(args) => with_config(&args.config, |config| check::run(&config, &args)),
+        Command::Status(args) => with_config(&args.config, |config| status::run(&config, &args)),
         Command::Schema(args) => with_config(&args.config, |config| schema::run(&config, &args)),
     }
 }

@@ -62,6 +62,8 @@ impl Brokers {
             .set("group.id", "penstock-reader")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
+            // The end of a partition is told only by a fetch that waited in vain.
+            .set("fetch.wait.max.ms", "20")
             .set("auto.offset.reset", "error")
             .set("isolation.level", isolation_level.as_str());
         config

@@ -62,6 +62,7 @@ pub async fn run(shell: &Shell, start: Start, mut shutdown: watch::Receiver<bool
             let began = Instant::now();
             let (end, status) = opening::session(&mut connection, shell, start, &mut fresh, &mut shutdown).await;
             shell.health.streams(false);
+            shell.metrics.session_ended();
             if began.elapsed() > HEALTHY_AFTER {
                 pause = FIRST_PAUSE;
             }
@@ -117,6 +118,9 @@ async fn settle(
         }
         SessionEnd::Source(error) => Err(error.into()),
         SessionEnd::Fault(fault) => {
+            if matches!(*fault, Fault::Sequence { .. } | Fault::History { .. }) {
+                shell.metrics.order_violation();
+            }
             end_copy(connection, status).await;
             Err(RunError::Fault(fault))
         }

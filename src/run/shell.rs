@@ -166,7 +166,8 @@ impl Shell {
             url: config.registry.url.clone(),
             login: config.registry.login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned())),
             timeout: config.registry.timeout,
-        })?;
+        })?
+        .counted(metrics.clone());
         let own_schemas = register_own(&registry, &config.kafka.topic, &health).await?;
         Ok(Self {
             partitioner: Partitioner::new(config.kafka.partitions)?,

@@ -1,5 +1,6 @@
 //! One session's loop: frames to the bridge, the bridge's actions to the sink, the sink's reports to the bridge.
 
+use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use penstock_core::bridge::{Action, Bridge, ClockSample, Stop, Wal};
 use penstock_core::ledger::GroupEnd;
 use penstock_core::pgoutput::Relation;
 use penstock_core::relation::{CatalogFacts, Table};
+use penstock_wire::event::Op;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_until};
@@ -15,6 +17,7 @@ use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_u
 use super::SessionEnd;
 use super::shell::{RunError, Shell, clock_us};
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
+use crate::metrics::TableRecords;
 use crate::source::{Connection, Frame, SourceError, StatusUpdate};
 
 /// The walsender writes message by message and wakes its reader each time; this lets some gather first.
@@ -40,6 +43,8 @@ pub struct Streaming<'a> {
     began: Instant,
     reading: Reading,
     answer_due: bool,
+    /// By relation OID, so that no label is looked up per row.
+    counters: BTreeMap<u32, TableRecords>,
     schema: Option<Pin<Box<dyn Future<Output = Step> + 'a>>>,
     heard: TokioInstant,
     shutdown_deadline: Option<TokioInstant>,
@@ -94,6 +99,7 @@ impl<'a> Streaming<'a> {
             began,
             reading: Reading::Waiting,
             answer_due: false,
+            counters: BTreeMap::new(),
             schema: None,
             heard: TokioInstant::now(),
             shutdown_deadline: None,
@@ -238,6 +244,7 @@ impl<'a> Streaming<'a> {
                     self.send_status(connection, false).await?;
                 }
                 Action::NeedSchema(relation) => {
+                    self.counters.remove(&relation.id);
                     let shell = self.shell;
                     self.schema = Some(Box::pin(async move {
                         let facts = shell.facts(&relation).await;
@@ -282,15 +289,26 @@ impl<'a> Streaming<'a> {
     }
 
     /// The first commit of a session, a heartbeat at the latest, shows that everything works.
-    fn confirmed(&self, end: &GroupEnd) {
+    fn confirmed(&mut self, end: &GroupEnd) {
         self.shell.health.streams(true);
         self.shell.metrics.committed(end, clock_us());
         self.observe();
     }
 
-    fn observe(&self) {
+    fn observe(&mut self) {
+        let metrics = &self.shell.metrics;
         let (records, bytes) = self.bridge.in_flight();
-        self.shell.metrics.in_flight(records, bytes);
+        metrics.in_flight(records, bytes);
+        let (transactions, oldest) = self.bridge.unacknowledged();
+        metrics.unacknowledged(transactions, oldest);
+        metrics.duplicates_suppressed(self.bridge.take_skipped());
+        for (relation, counts) in self.bridge.take_counts() {
+            let counters = self.counters.entry(relation.id).or_insert_with(|| metrics.table(&relation.schema, &relation.table));
+            counters.add(Op::Create, counts.created);
+            counters.add(Op::Update, counts.updated);
+            counters.add(Op::Delete, counts.deleted);
+            counters.add(Op::Read, counts.read);
+        }
         self.shell.positions.set(self.bridge.read_to(), self.bridge.durable());
     }
 }

@@ -238,7 +238,8 @@ mod tests {
             received
         };
         let status = StatusUpdate::durable(penstock_wire::lsn::EndLsn::new(7));
-        let (received, ended) = tokio::join!(play, connection.end_copy(status, 0, Duration::from_secs(9)));
+        let both = async { tokio::join!(play, connection.end_copy(status, 0, Duration::from_secs(9))) };
+        let (received, ended) = timeout(Duration::from_secs(5), both).await.expect("both sides come to their end");
         ended.unwrap();
         let mut expected = b"d\0\0\0\x26".to_vec();
         status.encode(0, &mut expected);

@@ -29,7 +29,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// After the load: how long nothing may arrive before the rest counts as missing.
 pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// After everything has arrived: how long a superfluous record is still waited for.
+/// After the bridge has ended: how long a superfluous record is still waited for.
 pub const SUPERFLUOUS_WAIT: Duration = Duration::from_secs(2);
 
 /// Lines of one transaction that the live demo prints before it only counts.

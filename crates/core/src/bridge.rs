@@ -35,7 +35,7 @@ use crate::ledger::{Delivered, GroupEnd, LastCommit, Ledger};
 use crate::limits::{BATCH_BYTES, BEHIND_US, GROUP_TRANSACTIONS_MAX, Limits};
 use crate::outlet::Outlet;
 use crate::pgoutput::{self, Begin, Commit, Message, Relation};
-use crate::relation::{self, CatalogFacts, Rules, Table};
+use crate::relation::{self, CatalogFacts, Counts, Rules, Table};
 use crate::resume::{SkippedHistory, progress_record, start_of};
 
 /// First OID that Postgres gives to what users create; names of types below it never change.
@@ -129,6 +129,7 @@ pub struct Bridge {
     settings: Settings,
     progress: Progress,
     history: SkippedHistory,
+    skipped: u64,
     stream: Stream,
     read_to: EndLsn,
     tables: BTreeMap<u32, Table>,
@@ -160,6 +161,7 @@ impl Bridge {
         Self {
             outlet: Outlet::new(&start, settings.source.number, progress.epoch, settings.limits.record_bytes_max),
             history: SkippedHistory::new(&progress),
+            skipped: 0,
             stream: Stream::Between,
             read_to: start.end_lsn,
             tables: BTreeMap::new(),
@@ -211,6 +213,24 @@ impl Bridge {
     /// Records and bytes between the decoder and their delivery reports.
     pub fn in_flight(&self) -> (u64, usize) {
         (self.ledger.in_flight_records(), self.ledger.in_flight_bytes())
+    }
+
+    /// Postgres transactions that are not yet confirmed, and the commit time of the oldest, Unix microseconds.
+    pub fn unacknowledged(&self) -> (u64, Option<i64>) {
+        self.ledger.unacknowledged()
+    }
+
+    /// Envelopes made since the last time, by table.
+    pub fn take_counts(&mut self) -> impl Iterator<Item = (&Relation, Counts)> {
+        self.tables.values_mut().map(|table| {
+            let counts = table.take_counts();
+            (&table.relation, counts)
+        })
+    }
+
+    /// Transactions read again and dropped, because they are delivered, since the last time.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
     }
 
     /// Whether delivery reports or a commit are outstanding.
@@ -384,7 +404,10 @@ impl Bridge {
             return Err(self.out_of_sequence("a Commit that is not its Begin's"));
         }
         match stream {
-            Stream::Skipping { begin, events } => self.history.skipped(&begin, events)?,
+            Stream::Skipping { begin, events } => {
+                self.skipped += 1;
+                self.history.skipped(&begin, events)?;
+            }
             Stream::Between => {}
             Stream::Within(open) => {
                 self.outlet.seal();

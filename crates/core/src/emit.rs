@@ -120,6 +120,7 @@ impl Emit<'_> {
         let Begin { commit_lsn, commit_time_us, xid } = self.open.begin;
         self.open.envelopes += 1;
         let data_collection_order = table.next_order(commit_lsn);
+        table.count(op);
         let transaction = Transaction { xid, total_order: self.open.envelopes, data_collection_order };
         let place = self.place(version, event, part, before.is_some_and(|before| before.identity_only));
         let event = Event {

@@ -167,6 +167,12 @@ impl Ledger {
         self.in_flight_records > held as u64
     }
 
+    /// Transactions with events that are not yet durable, and the oldest one's commit time.
+    pub fn unacknowledged(&self) -> (u64, Option<i64>) {
+        let transactions = self.groups.iter().map(|group| group.end.transactions).sum();
+        (transactions, self.groups.iter().find_map(|group| group.end.oldest_commit_time_us))
+    }
+
     /// A group waits for its reports: what is produced now would fall into its Kafka transaction.
     pub fn is_closing(&self) -> bool {
         self.groups.front().is_some_and(|group| group.phase == Phase::Closing)

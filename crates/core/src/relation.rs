@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use penstock_wire::event::Op;
 use penstock_wire::lsn::CommitLsn;
 use penstock_wire::plan::Plan;
 use penstock_wire::progress::KeyPin;
@@ -63,6 +64,20 @@ pub struct Table {
     pub ignored: Vec<bool>,
     order_commit: CommitLsn,
     order: u64,
+    counts: Counts,
+}
+
+/// Envelopes made of a table's rows, by what they say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows that appeared.
+    pub created: u64,
+    /// Rows that changed.
+    pub updated: u64,
+    /// Rows that went.
+    pub deleted: u64,
+    /// Rows that were read by a backfill.
+    pub read: u64,
 }
 
 impl Table {
@@ -74,6 +89,21 @@ impl Table {
         }
         self.order += 1;
         self.order
+    }
+
+    /// Counts an envelope.
+    pub(crate) fn count(&mut self, op: Op) {
+        match op {
+            Op::Create => self.counts.created += 1,
+            Op::Update => self.counts.updated += 1,
+            Op::Delete => self.counts.deleted += 1,
+            Op::Read => self.counts.read += 1,
+        }
+    }
+
+    /// What was counted since the last time.
+    pub(crate) fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
     }
 }
 
@@ -118,7 +148,7 @@ pub fn compile(
         false => relation.columns.iter().map(|column| own.ignore.contains(&column.name)).collect(),
     };
     let plan = Plan::compile(&shape, source)?;
-    Ok(Table { relation: relation.clone(), plan, account, key, ignored, order_commit: CommitLsn::default(), order: 0 })
+    Ok(Table { relation: relation.clone(), plan, account, key, ignored, order_commit: CommitLsn::default(), order: 0, counts: Counts::default() })
 }
 
 fn check_identity(

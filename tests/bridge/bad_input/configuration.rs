@@ -15,7 +15,7 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         "did you mean in_flight_bytes_max?",
         "did you mean log?",
         "environment variable PENSTOCK_KAFKA__PARTITION",
-        "did you mean partitions?",
+        "did you mean PENSTOCK_KAFKA__PARTITIONS?",
         ".toml:",
     ];
     expect_last_words(&mut world.run(), 2, &words);

@@ -69,6 +69,19 @@ fn a_topic_that_takes_less_than_configured_halts_until_it_takes_more() {
 }
 
 #[test]
+fn small_records_that_are_larger_together_than_the_topic_takes_pass() {
+    let mut world = world(TABLE, "");
+    world.set("LIMITS__RECORD_BYTES_MAX", "16384");
+    let mut scene = Scene::of(world);
+    scene.sql(&format!(
+        "INSERT INTO t SELECT n, '{A}', (SELECT string_agg(md5(format('%s %s', n, m)), '') FROM generate_series(1, 40) m)
+         FROM generate_series(1, 300) n"
+    ));
+    assert_eq!(delivered(&mut scene).len(), 300);
+    scene.stop();
+}
+
+#[test]
 fn megabytes_pass_under_the_default_limits() {
     let mut scene = Scene::start(TABLE, "");
     insert_large(&scene, 1, 6_000_000);

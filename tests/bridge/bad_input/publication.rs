@@ -59,12 +59,12 @@ fn tables_that_could_not_tell_a_change_are_refused_all_at_once() {
         "",
     );
     let words = [
-        "ALTER TABLE public.no_identity REPLICA IDENTITY FULL",
-        "ALTER TABLE public.no_key ADD PRIMARY KEY",
+        r#"ALTER TABLE "public"."no_identity" REPLICA IDENTITY FULL"#,
+        r#"ALTER TABLE "public"."no_key" ADD PRIMARY KEY"#,
         "table public.no_account: it has no account column account_id",
-        "ALTER TABLE public.large REPLICA IDENTITY FULL",
+        r#"ALTER TABLE "public"."large" REPLICA IDENTITY FULL"#,
         "large values of v",
-        "ALTER TABLE public.unlogged SET LOGGED",
+        r#"ALTER TABLE "public"."unlogged" SET LOGGED"#,
     ];
     expect_last_words(&mut world.run(), 1, &words);
 

@@ -2,7 +2,7 @@
 //! its name and with a remedy, and leaves things as they are.
 
 use super::kafka::Operator;
-use super::{TABLE, delivered, ids, insert, stopped};
+use super::{TABLE, delivered, insert, stopped};
 use crate::scene::{PARTITIONS, Scene, expect_last_words, stack, world};
 use crate::world::World;
 
@@ -119,8 +119,7 @@ fn topic_created_again_stops() {
 #[test]
 fn topic_with_more_partitions_stops() {
     let words = ["topic repartitioned", "3 partitions are pinned, 5 exist"];
-    let scene = harmed(|scene, operator| operator.add_partitions(&scene.world.topic, 5), &words);
-    assert_eq!(ids(&scene.delivered()), ["1", "2"]);
+    harmed(|scene, operator| operator.add_partitions(&scene.world.topic, 5), &words);
 }
 
 #[test]

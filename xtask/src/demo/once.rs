@@ -33,16 +33,18 @@ const PAUSE_PER_SECOND_AHEAD: Duration = Duration::from_millis(50);
 pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
     let mut reading = Reading::default();
     stage.load()?;
+    reading.first_rows(stage)?;
     let mut load = Load::start(stage, options)?;
     while !load.over(stage)? {
         reading.take(stage, limits::PACE_EVERY)?;
         load.tick(stage, &mut reading)?;
     }
     let load = load.stop()?;
-    // Whatever the bridge has read is durable when it has ended.
-    stage.bridge.stop()?;
     let entries = ledger::read(&mut stage.questions)?;
     reading.drain(stage, &entries)?;
+    // Once it has ended in order nothing can come any more.
+    stage.bridge.stop()?;
+    while reading.take(stage, limits::SUPERFLUOUS_WAIT)? {}
     if options.forget_one {
         reading.records.pop();
     }
@@ -213,6 +215,9 @@ struct Reading {
     records: Vec<Record>,
     /// When each was read, in seconds of the machine's clock.
     times: Vec<f64>,
+    /// How many of them are the initial rows', whose delays are those of a few huge transactions and of a registry that
+    /// has just started.
+    first: usize,
 }
 
 impl Reading {
@@ -238,6 +243,26 @@ impl Reading {
         }
     }
 
+    /// Reads the initial rows.
+    fn first_rows(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
+        let expected = expected_records(&ledger::read(&mut stage.questions)?);
+        let started = Instant::now();
+        while self.arrived() < expected {
+            self.take(stage, limits::PACE_EVERY)?;
+            stage.bridge.check()?;
+            if started.elapsed() > limits::READY_TIMEOUT {
+                bail!("of the {expected} initial records only {} arrived", self.arrived());
+            }
+        }
+        self.first = self.records.len();
+        Ok(())
+    }
+
+    /// Records that the ledger explains.
+    fn arrived(&self) -> usize {
+        self.records.iter().filter(|record| !matches!(record.content, Content::Control { .. })).count()
+    }
+
     fn add(&mut self, line: &str) -> anyhow::Result<()> {
         let json: Value = line.parse().with_context(|| format!("the reader printed {line:?}"))?;
         self.records.push(Record::from_json(&json).with_context(|| format!("the reader printed {line}"))?);
@@ -245,27 +270,26 @@ impl Reading {
         Ok(())
     }
 
-    /// Reads until everything that must come has come, and a little longer; or until nothing comes any more.
+    /// Reads until as many records have come as must come, or until nothing comes any more.
     fn drain(&mut self, stage: &Stage, entries: &[Entry]) -> anyhow::Result<()> {
         let expected = expected_records(entries);
         let mut heard = Instant::now();
         while heard.elapsed() < limits::SILENCE_MAX {
-            let arrived = self.records.iter().filter(|record| !matches!(record.content, Content::Control { .. }));
-            let complete = arrived.count() >= expected;
-            let patience = if complete { limits::SUPERFLUOUS_WAIT } else { limits::PACE_EVERY };
-            match self.take(stage, patience)? {
-                true => heard = Instant::now(),
-                false if complete => return Ok(()),
-                false => {}
+            if self.arrived() >= expected {
+                return Ok(());
+            }
+            stage.bridge.check()?;
+            if self.take(stage, limits::PACE_EVERY)? {
+                heard = Instant::now();
             }
         }
         Ok(())
     }
 
-    /// All delays, and those of records that were not under way during the outage.
+    /// All delays of the load, and those of its records that were not under way during the outage.
     fn delays(&self, load: &Done) -> [Delays; 2] {
         let mut delays = [Delays::default(), Delays::default()];
-        for (record, &read) in self.records.iter().zip(&self.times) {
+        for (record, &read) in self.records.iter().zip(&self.times).skip(self.first) {
             let (Content::Row(_), Some(delay_ms)) = (&record.content, record.delay_ms) else {
                 continue;
             };

@@ -7,10 +7,20 @@ use serde_json::Value;
 use crate::record::{Content, Op, Record, Subject};
 
 /// Columns of which most readers know what they mean, best first: what a new or deleted row is told by.
-const TELLING: [&str; 9] =
-    ["name", "slug", "email", "provider_identifier", "type", "address", "description", "id", "resource_id"];
+const TELLING: [&str; 10] = [
+    "name",
+    "slug",
+    "email",
+    "provider_identifier",
+    "type",
+    "address",
+    "description",
+    "client_remote_ip",
+    "id",
+    "resource_id",
+];
 /// Bookkeeping: told only if nothing else changed.
-const DULL: [&str; 1] = ["updated_at"];
+const DULL: [&str; 3] = ["updated_at", "last_seen_at", "last_synced_at"];
 const COLUMNS_MAX: usize = 3;
 const VALUE_CHARS_MAX: usize = 28;
 

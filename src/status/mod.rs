@@ -1,0 +1,172 @@
+//! How far the bridge is and whether it stands still, seen from outside: by its own word, by the slot, by its progress.
+//!
+//! Asks and changes nothing. Progress is read before the slot, so that what is behind is never less than nothing.
+
+mod cause;
+mod readiness;
+
+use std::time::Duration;
+
+use penstock_wire::progress::Progress;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use tokio::time::timeout;
+
+use crate::catalog::{Catalog, CatalogError, ClockReading, SlotSample};
+use crate::config::Config;
+use crate::kafka::client::Brokers;
+use crate::moment::format_us;
+use crate::registry::Registry;
+use crate::replay::At;
+use crate::run::{clock_us, describe};
+use crate::stored::newest_progress;
+
+pub use readiness::Readiness;
+
+const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// All that can be known from outside.
+#[derive(Debug)]
+pub struct Status {
+    /// The bridge's own word.
+    pub readiness: Readiness,
+    /// What Postgres says, or why it says nothing.
+    pub postgres: Result<Seen, String>,
+    /// What stands in the progress topic, or why that is not known.
+    pub progress: Result<Option<Progress>, String>,
+    slot_name: String,
+    clock_us: i64,
+}
+
+/// Slot and clock of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// `None` if there is no such slot.
+    pub slot: Option<SlotSample>,
+    pub clock: ClockReading,
+}
+
+/// Asks everybody.
+pub async fn status(config: &Config, brokers: &Brokers, registry: &Registry) -> Status {
+    let seen = async {
+        let progress = match timeout(PROGRESS_PATIENCE, newest_progress(config, brokers, registry)).await {
+            Ok(progress) => progress.map_err(|error| describe(&error)),
+            Err(_) => Err(format!("no answer within {} s", PROGRESS_PATIENCE.as_secs())),
+        };
+        let postgres = postgres(config).await.map_err(|error| describe(&error));
+        (progress, postgres)
+    };
+    let (readiness, (progress, postgres)) = tokio::join!(readiness::ask(config.http.listen), seen);
+    // Postgres' clock is the one that progress holds; another machine's may differ.
+    let clock_us = postgres.as_ref().map_or_else(|_| clock_us(), |seen| seen.clock.clock_us);
+    Status { readiness, postgres, progress, slot_name: config.source.slot.clone(), clock_us }
+}
+
+async fn postgres(config: &Config) -> Result<Seen, CatalogError> {
+    let mut catalog = Catalog::new(config.source.server.connect_options("penstock status"));
+    Ok(Seen { slot: catalog.slot_sample(&config.source.slot).await?, clock: catalog.clock_reading().await? })
+}
+
+impl Status {
+    /// Why nothing is delivered, in one sentence; `None` while the bridge delivers.
+    pub fn cause(&self) -> Option<String> {
+        cause::cause(self)
+    }
+
+    /// Seconds since Postgres' clock stood where the newest progress says.
+    pub fn progress_age_s(&self) -> Option<f64> {
+        self.newest().map(|progress| self.seconds_since(progress.postgres_clock_us))
+    }
+
+    /// Seconds since the newest transaction that is delivered was committed; `None` if none is.
+    pub fn last_commit_age_s(&self) -> Option<f64> {
+        self.last_commit_us().map(|micros| self.seconds_since(micros))
+    }
+
+    /// WAL that is written and not delivered.
+    pub fn delivered_lag_bytes(&self) -> Option<u64> {
+        let current = self.slot()?.current_lsn;
+        self.newest().map(|progress| current.0.saturating_sub(progress.end_lsn.raw()))
+    }
+
+    /// Where the newest delivered transaction was committed, in Unix microseconds.
+    pub fn last_commit_us(&self) -> Option<i64> {
+        self.newest().map(|progress| progress.through.commit_time_us).filter(|micros| *micros != 0)
+    }
+
+    /// The slot, if Postgres tells of one.
+    pub fn slot(&self) -> Option<&SlotSample> {
+        self.postgres.as_ref().ok()?.slot.as_ref()
+    }
+
+    /// The progress, if there is any.
+    pub fn newest(&self) -> Option<&Progress> {
+        self.progress.as_ref().ok()?.as_ref()
+    }
+
+    /// The configured slot.
+    pub fn slot_name(&self) -> &str {
+        &self.slot_name
+    }
+
+    fn seconds_since(&self, micros: i64) -> f64 {
+        self.clock_us.saturating_sub(micros) as f64 / 1e6
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let cause = self.cause();
+        let mut map = serializer.serialize_map(Some(6))?;
+        map.serialize_entry("delivering", &cause.is_none())?;
+        map.serialize_entry("cause", &cause)?;
+        map.serialize_entry("bridge", &self.readiness)?;
+        map.serialize_entry("slot", &self.slot().map(|slot| SlotFacts(&self.slot_name, slot)))?;
+        map.serialize_entry("progress", &self.newest().map(|progress| ProgressFacts(self, progress)))?;
+        let errors: Vec<&String> = [self.postgres.as_ref().err(), self.progress.as_ref().err()].into_iter().flatten().collect();
+        map.serialize_entry("errors", &errors)?;
+        map.end()
+    }
+}
+
+struct SlotFacts<'a>(&'a str, &'a SlotSample);
+struct ProgressFacts<'a>(&'a Status, &'a Progress);
+
+impl Serialize for SlotFacts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(name, slot) = self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", name)?;
+        map.serialize_entry("active", &slot.active)?;
+        map.serialize_entry("wal_status", &slot.wal_status.map(|status| status.as_str()))?;
+        map.serialize_entry("current_lsn", &slot.current_lsn.to_string())?;
+        map.serialize_entry("confirmed_lsn", &slot.confirmed_lsn.map(|lsn| lsn.to_string()))?;
+        map.serialize_entry("retained_bytes", &slot.retained_bytes())?;
+        map.serialize_entry("confirmed_lag_bytes", &slot.confirmed_lag_bytes())?;
+        map.serialize_entry("safe_wal_bytes", &slot.safe_wal_bytes)?;
+        map.end()
+    }
+}
+
+impl Serialize for ProgressFacts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(status, progress) = self;
+        let partitions = progress.partitions.iter().map(|entry| PartitionFacts { partition: entry.partition, last: At(entry.last), next_offset: entry.next_offset });
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("epoch", &progress.epoch)?;
+        map.serialize_entry("end_lsn", &progress.end_lsn.to_string())?;
+        map.serialize_entry("delivered_lag_bytes", &status.delivered_lag_bytes())?;
+        map.serialize_entry("age_seconds", &status.progress_age_s())?;
+        map.serialize_entry("last_commit", &status.last_commit_us().map(format_us))?;
+        map.serialize_entry("last_commit_age_seconds", &status.last_commit_age_s())?;
+        map.serialize_entry("load_complete", &progress.load_complete)?;
+        map.serialize_entry("partitions", &partitions.collect::<Vec<_>>())?;
+        map.end()
+    }
+}
+
+#[derive(serde::Serialize)]
+struct PartitionFacts {
+    partition: u32,
+    last: At,
+    next_offset: i64,
+}
