@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 
+/// Records of one partition are sent together up to this size: larger batches gain nothing more.
+const BATCH_BYTES: usize = 1_000_000;
+
 /// How to reach the brokers.
 #[derive(Clone, Debug)]
 pub struct Brokers {
@@ -31,11 +34,13 @@ impl Brokers {
         self.base()
     }
 
-    /// For the one producer of a source.
-    pub fn producer(&self, transactional_id: &str) -> ClientConfig {
+    /// For the one producer of a source. The topic takes batches of `batch_bytes_max`: small records that together have
+    /// more would be refused for their size, again and again.
+    pub fn producer(&self, transactional_id: &str, batch_bytes_max: usize) -> ClientConfig {
         let mut config = self.base();
+        let batch_bytes = batch_bytes_max.clamp(1, BATCH_BYTES).to_string();
         // Defaults an operator may have overridden come first; below them is what the guarantees need.
-        for (key, value) in [("compression.type", "lz4"), ("linger.ms", "2"), ("batch.size", "1000000")] {
+        for (key, value) in [("compression.type", "lz4"), ("linger.ms", "2"), ("batch.size", &batch_bytes)] {
             if !self.properties.contains_key(key) {
                 config.set(key, value);
             }

@@ -14,7 +14,7 @@ use super::shell::{RunError, Shell};
 use crate::catalog::findings::{Facts, Severity, findings};
 use crate::catalog::{Rows, Step, Table};
 use crate::config::TableName;
-use crate::kafka::topics::{Creation, Topics, describe};
+use crate::kafka::topics::{Creation, Topics};
 
 /// Creating a slot waits for every transaction that is running.
 const SLOT_PATIENCE: Duration = Duration::from_secs(120);
@@ -25,11 +25,7 @@ pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, R
     if slot(shell).await?.is_some() {
         return Ok(None);
     }
-    let stored = match describe(&shell.brokers(), &shell.names().progress()).await? {
-        Some(_) => stored_progress(shell).await?,
-        None => None,
-    };
-    if let Some(progress) = stored {
+    if let Some(progress) = stored_progress(shell).await? {
         let refusal = Refusal::ProgressWithoutSlot { slot: progress.slot, end: progress.end_lsn };
         return Err(RunError::Refused(Box::new(refusal)));
     }

@@ -1,8 +1,9 @@
 //! The bridge's life: connect, open, stream, and start over when something fails.
 //!
 //! One recovery path. Whatever goes wrong with Kafka ends the session: the producer is destroyed, all records are
-//! dropped, the copy is ended, and the next session takes the only correct order again (see [`opening`]) on the same
-//! Postgres connection while it lives, else on a new one. After a crash, a deploy, a broker loss: the same.
+//! dropped, the copy is ended, and the next session takes the only correct order again (see [`opening`]). A connection
+//! that has streamed cannot stream again, so the next session has a new one. After a crash, a deploy, a broker loss: the
+//! same.
 
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,18 @@ pub enum SessionEnd {
     Refused(Box<Refusal>),
     /// Anything else that waiting does not mend.
     Run(Box<RunError>),
+}
+
+impl SessionEnd {
+    /// Nothing follows but the end of the process.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Shutdown | Self::ShutdownTimedOut | Self::Fault(_) | Self::Refused(_) => true,
+            Self::Run(error) => error.class() == Class::Halt,
+            Self::Source(error) => error.class() == Class::Halt,
+            Self::Kafka(_) | Self::SinkGone => false,
+        }
+    }
 }
 
 /// Runs until told to stop, or until a human must act.
@@ -139,18 +152,15 @@ async fn settle(
     }
 }
 
-/// Whether the connection can be used again.
+/// Ends the copy, if there is one. Whether the connection can be used for another session: not once it has streamed.
 async fn end_copy(connection: &mut Connection, status: StatusUpdate) -> bool {
     if connection.is_ready() {
         return true;
     }
-    match connection.end_copy(status, clock_us(), END_COPY_PATIENCE).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::info!(error = describe(&error), "the copy could not be ended; connecting anew");
-            false
-        }
+    if let Err(error) = connection.end_copy(status, clock_us(), END_COPY_PATIENCE).await {
+        tracing::info!(error = describe(&error), "the copy could not be ended in order");
     }
+    false
 }
 
 async fn connect(shell: &Shell, shutdown: &mut watch::Receiver<bool>) -> Result<Option<Connection>, RunError> {

@@ -23,14 +23,17 @@ use super::stream::Streaming;
 use super::{SessionEnd, clock, first};
 use crate::catalog;
 use crate::kafka::progress::{ProgressError, read_newest};
-use crate::kafka::sink::{Sink, SinkEvent};
-use crate::kafka::topics::{TopicState, describe};
-use crate::source::{Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
+use crate::kafka::sink::{Sink, SinkError, SinkEvent};
+use crate::kafka::topics::{TopicState, Topics, describe};
+use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
 
 /// SQLSTATE of a slot that another process holds.
 const OBJECT_IN_USE: &str = "55006";
 const SLOT_PAUSE: Duration = Duration::from_millis(500);
+const KAFKA_PAUSE: Duration = Duration::from_millis(500);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
+/// Left of the topic's `max.message.bytes` for a record batch's own framing and headers.
+const BATCH_FRAMING_BYTES: usize = 1024;
 
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,16 +101,30 @@ async fn open<'a>(
         };
     }
     take_slot(connection, shell, shutdown).await?;
-    let (sender, mut events) = unbounded_channel();
-    let config = shell.brokers().producer(&shell.transactional_id());
-    let io = |source| refused(RunError::Io { what: "start the producer's thread".into(), source });
-    let sink = Sink::start(config, shell.sink_topics(), sender).map_err(io)?;
-    shell.health.waits_for("kafka", "initialising transactions".into());
-    while_alive(connection, shell, shutdown, ready(&mut events)).await??;
-    shell.health.no_longer_waits("kafka");
-    let progress = while_alive(connection, shell, shutdown, decide(shell, &identity, fresh.as_ref())).await??;
+    // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
+    let (sink, events, record_bytes_max) = loop {
+        match while_alive(connection, shell, shutdown, fence(shell)).await? {
+            Ok(fenced) => break fenced,
+            Err(SessionEnd::Kafka(error)) if !matches!(error, SinkError::Fenced) => {
+                shell.health.waits_for("kafka", error.to_string());
+            }
+            Err(end) => return Err(end),
+        }
+        while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
+    };
+    let progress = loop {
+        match while_alive(connection, shell, shutdown, decide(shell, &identity, fresh.as_ref())).await? {
+            Ok(progress) => break progress,
+            Err(SessionEnd::Run(error)) if error.class() == Class::Retry => {
+                shell.health.waits_for("start", super::describe(&*error));
+            }
+            Err(end) => return Err(end),
+        }
+        while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
+    };
+    shell.health.no_longer_waits("start");
     let began = Instant::now();
-    let mut bridge = Bridge::new(shell.settings(), progress, Duration::ZERO);
+    let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
     if let Some(fresh) = fresh.as_ref() {
         bridge.open_epoch(&fresh.detail, fresh.clock_us, Duration::ZERO);
     }
@@ -159,10 +176,32 @@ async fn while_alive<T>(
     }
 }
 
-/// Step 2.
-async fn ready(events: &mut UnboundedReceiver<SinkEvent>) -> Result<(), SessionEnd> {
+/// The largest record, key and value: what is configured, or what the topic takes if that is less. A broker that is away,
+/// or does not tell, is taken at the configuration's word; a batch that it then refuses starts a new session, which asks
+/// again.
+async fn record_bytes_max(shell: &Shell) -> usize {
+    let settings = match Topics::new(&shell.brokers()) {
+        Ok(topics) => topics.settings(&shell.names().changes).await,
+        Err(error) => Err(error),
+    };
+    let taken = settings.ok().and_then(|settings| settings.get("max.message.bytes")?.parse().ok());
+    let bytes = taken.unwrap_or(usize::MAX).min(shell.config.limits.record_bytes_max);
+    bytes.saturating_sub(BATCH_FRAMING_BYTES)
+}
+
+/// Step 2: a producer that has fenced its predecessor, its reports, and the largest record it takes.
+async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usize), SessionEnd> {
+    let record_bytes_max = record_bytes_max(shell).await;
+    let (sender, mut events) = unbounded_channel();
+    let config = shell.brokers().producer(&shell.transactional_id(), record_bytes_max);
+    let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
+    let sink = Sink::start(config, shell.sink_topics(), sender).map_err(|error| SessionEnd::Run(Box::new(io(error))))?;
+    shell.health.waits_for("kafka", "initialising transactions".into());
     match events.recv().await {
-        Some(SinkEvent::Ready) => Ok(()),
+        Some(SinkEvent::Ready) => {
+            shell.health.no_longer_waits("kafka");
+            Ok((sink, events, record_bytes_max))
+        }
         Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
         Some(SinkEvent::Delivered(_) | SinkEvent::Committed) | None => Err(SessionEnd::SinkGone),
     }
@@ -171,7 +210,12 @@ async fn ready(events: &mut UnboundedReceiver<SinkEvent>) -> Result<(), SessionE
 /// Steps 3 and 4.
 async fn decide(shell: &Shell, identity: &SystemIdentity, fresh: Option<&Fresh>) -> Result<Progress, SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
-    let stored = stored_progress(shell).await.map_err(refused)?;
+    // A topic that was made just now may not be known to every broker: then the question fails, and is asked again.
+    let stored = match fresh {
+        Some(_) => newest_progress(shell).await,
+        None => stored_progress(shell).await,
+    };
+    let stored = stored.map_err(refused)?;
     let server = server(shell, identity).await.map_err(refused)?;
     let topic = topic(shell).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
@@ -213,8 +257,16 @@ pub(super) fn pinned(shell: &Shell) -> Pinned {
     }
 }
 
-/// The newest progress of this source. Waits for other sources' open transactions to end.
+/// The newest progress of this source; none where its topic is gone, too.
 pub(super) async fn stored_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
+    match describe(&shell.brokers(), &shell.names().progress()).await? {
+        Some(_) => newest_progress(shell).await,
+        None => Ok(None),
+    }
+}
+
+/// The newest progress of this source. Waits for other sources' open transactions to end.
+async fn newest_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
     let (brokers, topic, name) = (shell.brokers(), shell.names().progress(), shell.config.source.name.clone());
     let stored = loop {
         let (brokers, topic, name) = (brokers.clone(), topic.clone(), name.clone());
@@ -237,12 +289,15 @@ pub(super) async fn stored_progress(shell: &Shell) -> Result<Option<Progress>, R
 }
 
 async fn server(shell: &Shell, identity: &SystemIdentity) -> Result<Server, RunError> {
-    let facts = shell.catalog.lock().await.server_facts().await?;
+    let mut catalog = shell.catalog.lock().await;
+    let facts = catalog.server_facts().await?;
+    // Asked now: a standby identified the system long before it got the slot.
+    let flushed = catalog.clock_reading().await?.lsn.0;
     Ok(Server {
         system_identifier: identity.system_identifier,
         database_oid: facts.database_oid,
         timeline: identity.timeline,
-        flushed: identity.flushed,
+        flushed,
     })
 }
 

@@ -30,8 +30,6 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError, RegistryOptions};
 use crate::source::{Class, ConnectOptions, SourceError};
 
-/// Left of the topic's `max.message.bytes` for a record batch's own framing and headers.
-const BATCH_FRAMING_BYTES: usize = 1024;
 const CATALOG_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the bridge ends although nobody asked it to.
@@ -216,8 +214,8 @@ impl Shell {
         format!("penstock-{}", self.config.source.name)
     }
 
-    /// What the bridge is configured with.
-    pub(super) fn settings(&self) -> Settings {
+    /// What the bridge is configured with; `record_bytes_max` is what a record, key and value, may have.
+    pub(super) fn settings(&self, record_bytes_max: usize) -> Settings {
         let source = &self.config.source;
         let limits = &self.config.limits;
         Settings {
@@ -233,7 +231,7 @@ impl Shell {
             rules: rules(&self.config),
             limits: Limits {
                 in_flight_bytes_max: limits.in_flight_bytes_max,
-                record_bytes_max: limits.record_bytes_max.saturating_sub(BATCH_FRAMING_BYTES),
+                record_bytes_max,
                 group_bytes_max: limits.group_bytes_max,
                 group_records_max: limits.group_records_max,
                 group_age_max: limits.group_age_max,

@@ -1,7 +1,7 @@
 //! One session's loop: frames to the bridge, the bridge's actions to the sink, the sink's reports to the bridge.
 
 use std::collections::BTreeMap;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,15 @@ use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::metrics::TableRecords;
 use crate::source::{Connection, Frame, SourceError, StatusUpdate};
 
-/// The walsender writes message by message and wakes its reader each time; this lets some gather first.
-const GATHER: Duration = Duration::from_millis(1);
+/// A source that has sent nothing for so long is quiet: what was read can be committed.
+const SETTLED_AFTER: Duration = Duration::from_millis(1);
 /// How often the bridge is told the time.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a shutdown waits for the transaction it is in the middle of, and for its commit.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the end of the process waits for the open transaction to be aborted.
+const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 /// Kafka is called silent after this; `status` and `/readyz` say so.
 const SILENCE_NOTICED: Duration = Duration::from_secs(3);
 /// After this the producer is given up. librdkafka (2.12) can lose its last broker for good: a broker that was frozen
@@ -50,15 +52,13 @@ pub struct Streaming<'a> {
     shutdown_deadline: Option<TokioInstant>,
 }
 
-/// How the loop waits for WAL.
+/// What the loop knows about the source.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Until some comes.
-    Waiting,
-    /// It was read just now; until then it may gather.
-    Gathering(TokioInstant),
-    /// It had time to gather: nothing there now means that the source is quiet.
-    Probing,
+    /// It has nothing to say, or has not been heard yet.
+    Quiet,
+    /// It was heard just now; if nothing more has come by then, it is quiet.
+    Settling(TokioInstant),
 }
 
 /// The two questions a new relation leads to.
@@ -75,7 +75,6 @@ enum Wake {
     Clock,
     StatusDue,
     Tick,
-    Gathered,
     Filled(Result<usize, SourceError>),
     Quiet,
 }
@@ -97,7 +96,7 @@ impl<'a> Streaming<'a> {
             events,
             clock,
             began,
-            reading: Reading::Waiting,
+            reading: Reading::Quiet,
             answer_due: false,
             counters: BTreeMap::new(),
             schema: None,
@@ -106,12 +105,29 @@ impl<'a> Streaming<'a> {
         }
     }
 
-    /// Until something ends it. The connection stays in the copy; the last confirmed end stays with the caller's status.
+    /// Until something ends it. The connection stays in the copy; what is durable comes with the end.
     pub async fn run(mut self, connection: &mut Connection, shutdown: &mut watch::Receiver<bool>) -> (SessionEnd, StatusUpdate) {
         let end = match self.turn(connection, shutdown).await {
             Ok(end) | Err(end) => end,
         };
-        (end, StatusUpdate::durable(self.bridge.durable()))
+        let status = StatusUpdate::durable(self.bridge.durable());
+        if end.is_final() {
+            self.abort().await;
+        }
+        (end, status)
+    }
+
+    /// Before the process goes, the open transaction is aborted: it would hold back every `read_committed` reader until
+    /// it times out.
+    async fn abort(self) {
+        let Self { sink, events, .. } = self;
+        drop(events);
+        if let Some(thread) = sink.end() {
+            let joined = tokio::task::spawn_blocking(move || thread.join());
+            if tokio::time::timeout(ABORT_PATIENCE, joined).await.is_err() {
+                tracing::info!("the producer did not end in time; the next start aborts what it left open");
+            }
+        }
     }
 
     async fn turn(&mut self, connection: &mut Connection, shutdown: &mut watch::Receiver<bool>) -> Result<SessionEnd, SessionEnd> {
@@ -133,16 +149,11 @@ impl<'a> Streaming<'a> {
                 Ok(()) = self.clock.changed() => Wake::Clock,
                 _ = status.tick() => Wake::StatusDue,
                 _ = tick.tick() => Wake::Tick,
-                () = gathered(self.reading) => Wake::Gathered,
-                filled = connection.fill(self.shell.frame_bytes_max()), if self.reads() => Wake::Filled(filled),
-                () = ready(()), if self.reads() && self.reading == Reading::Probing => Wake::Quiet,
+                filled = connection.fill_gathered(self.shell.frame_bytes_max()), if self.bridge.wants_wal() => Wake::Filled(filled),
+                () = settled(self.reading), if self.bridge.wants_wal() => Wake::Quiet,
             };
             self.handle(wake, connection).await?;
         }
-    }
-
-    fn reads(&self) -> bool {
-        self.bridge.wants_wal() && !matches!(self.reading, Reading::Gathering(_))
     }
 
     fn now(&self) -> Duration {
@@ -179,13 +190,12 @@ impl<'a> Streaming<'a> {
                 self.observe();
                 self.listen()?;
             }
-            Wake::Gathered => self.reading = Reading::Probing,
             Wake::Filled(filled) => {
                 filled.map_err(SessionEnd::Source)?;
-                self.reading = Reading::Gathering(TokioInstant::now() + GATHER);
+                self.reading = Reading::Settling(TokioInstant::now() + SETTLED_AFTER);
             }
             Wake::Quiet => {
-                self.reading = Reading::Waiting;
+                self.reading = Reading::Quiet;
                 self.bridge.handle_quiet(now);
             }
         }
@@ -313,10 +323,10 @@ impl<'a> Streaming<'a> {
     }
 }
 
-async fn gathered(reading: Reading) {
+async fn settled(reading: Reading) {
     match reading {
-        Reading::Gathering(until) => sleep_until(until).await,
-        Reading::Waiting | Reading::Probing => std::future::pending().await,
+        Reading::Settling(until) => sleep_until(until).await,
+        Reading::Quiet => std::future::pending().await,
     }
 }
 

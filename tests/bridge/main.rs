@@ -1,9 +1,12 @@
 //! The bridge as a process, on real Postgres, Kafka and registry.
 
+mod bad_input;
 mod kills;
 mod load;
 mod outage;
 mod reader;
+mod scene;
+mod semantics;
 mod takeover;
 mod watcher;
 mod world;

@@ -175,8 +175,7 @@ mod tests {
     fn demo_needs_npm_only_where_postgres_comes_from_it() {
         let of = |postgres: &'static str| {
             let all = vec![requirement(&[postgres]), requirement(&["npm"]), requirement(&["openssl"])];
-            let counts = [Purpose::Demo, Purpose::Tests].map(|purpose| needed(purpose, all.clone()).len());
-            counts
+            [Purpose::Demo, Purpose::Tests].map(|purpose| needed(purpose, all.clone()).len())
         };
         assert_eq!(of("postgresql-15"), [1, 3]);
         assert_eq!(of("postgresql-client"), [2, 3]);

@@ -26,6 +26,11 @@ pub struct Existing {
 }
 
 impl Existing {
+    /// Whether there is nothing left to start.
+    pub fn are_all(&self) -> bool {
+        self.postgres.is_some() && self.kafka.is_some() && self.registry.is_some()
+    }
+
     /// What has to be fetched to start the others.
     pub fn bundles(&self) -> Vec<Bundle> {
         let mut bundles = Vec::new();
@@ -77,7 +82,7 @@ impl Servers {
         let registry_url = existing.registry.clone().or_else(|| registry.as_ref().map(Registry::url));
         let broker = match kafka {
             Some(_) => format!("Apache Kafka {}", Bundle::Kafka.version()),
-            None => "existing Kafka".to_owned(),
+            None => format!("Kafka at {}", existing.kafka.as_deref().unwrap_or_default()),
         };
         Ok(Self {
             administration: Database::new(&url.context("no Postgres")?)?,

@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let cache = Cache::from_environment();
     let bundles: Vec<Bundle> =
         options.existing.bundles().into_iter().filter(|&bundle| cache.find(bundle).is_none()).collect();
-    let mut steps = Steps::new(plan(&bundles, options.binary.is_none()));
+    let mut steps = Steps::new(plan(options, &bundles));
     for bundle in bundles {
         steps.run(Voice::Silent, || Ok(cache.ensure(bundle, &tell)?))?;
     }
@@ -64,7 +64,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(binary) => std::path::absolute(binary)?,
         None => steps.run(Voice::Own, binary::build)?,
     };
-    let servers = steps.run(Voice::Silent, || Servers::start(&options.existing, &cache))?;
+    let servers = match options.existing.are_all() {
+        true => Servers::start(&options.existing, &cache)?,
+        false => steps.run(Voice::Silent, || Servers::start(&options.existing, &cache))?,
+    };
     let mut stage = steps.run(Voice::Silent, || Stage::set(servers, &binary))?;
     let outcome = match options.once {
         true => once::run(&mut stage, options),
@@ -77,7 +80,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn plan(bundles: &[Bundle], build: bool) -> Vec<Step> {
+fn plan(options: &Options, bundles: &[Bundle]) -> Vec<Step> {
     let mut steps: Vec<Step> = bundles
         .iter()
         .map(|bundle| {
@@ -86,12 +89,14 @@ fn plan(bundles: &[Bundle], build: bool) -> Vec<Step> {
             Step::new(format!("fetch {bundle} ({megabytes} MB)"), 15 + megabytes / 4)
         })
         .collect();
-    match (build, binary::built_before()) {
+    match (options.binary.is_none(), binary::built_before()) {
         (true, true) => steps.push(Step::new("build penstock if it changed", 10)),
         (true, false) => steps.push(Step::new("build penstock and librdkafka (once)", 420)),
         (false, _) => {}
     }
-    steps.push(Step::new("start Postgres, Kafka and the schema registry", 15));
+    if !options.existing.are_all() {
+        steps.push(Step::new("start Postgres, Kafka and the schema registry", 15));
+    }
     steps.push(Step::new("create tables, then publication and slot, then start the bridge", 8));
     steps
 }

@@ -19,6 +19,7 @@ use crate::database::{Database, Session};
 use crate::ledger;
 use crate::limits;
 use crate::reader::{Reader, Topic};
+use crate::say;
 use crate::servers::Servers;
 
 /// What happens outside.
@@ -50,10 +51,45 @@ pub struct Stage {
     pub binary: PathBuf,
     /// What happens outside.
     pub news: Receiver<News>,
+    /// What has to be removed from servers of others.
+    guest: Option<Guest>,
     /// The servers.
     pub servers: Servers,
     names: Names,
     _folder: Sandbox,
+}
+
+/// What the demo made on servers that are not its own: removed when dropped, however far the demo came.
+#[derive(Debug)]
+struct Guest {
+    administration: Database,
+    database: String,
+    slot: String,
+    topic: String,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Self { administration, database, slot, topic } = self;
+        // A bridge that was killed may still hold its slot for a moment.
+        let removed = administration.run(&format!(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active;\n\
+             DO $$ BEGIN\n\
+             FOR attempt IN 1..200 LOOP\n\
+             EXIT WHEN NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}' AND active);\n\
+             PERFORM pg_sleep(0.05);\n\
+             END LOOP; END $$;\n\
+             SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}';\n\
+             DROP DATABASE IF EXISTS {database} WITH (FORCE);"
+        ));
+        match removed {
+            Ok(_) => say::line(format!(
+                "removed database {database} and slot {slot}; the topics {topic}, {topic}.progress and \
+                 {topic}.dead_letter, if they were made, remain on Kafka, and their schemas in the registry"
+            )),
+            Err(error) => say::line(format!("could not remove database {database} and slot {slot}: {error:#}")),
+        }
+    }
 }
 
 /// What the demo calls its own things: on servers of others nobody else's names.
@@ -81,7 +117,15 @@ impl Names {
 impl Stage {
     /// Makes everything and waits until changes flow.
     pub fn set(servers: Servers, binary: &Path) -> anyhow::Result<Self> {
+        let (sender, news) = mpsc::channel();
+        watch_signals(sender.clone())?;
         let names = Names::new(servers.shared);
+        let guest = servers.shared.then(|| Guest {
+            administration: servers.administration.clone(),
+            database: names.database.clone(),
+            slot: format!("penstock_{}", names.source),
+            topic: names.topic.clone(),
+        });
         servers.administration.run(&format!("CREATE DATABASE {};", names.database)).context("making the database")?;
         let database = servers.administration.with_name(&names.database);
         database.run_file("", &binary::workspace().join("tests/sql/access.sql"))?;
@@ -104,13 +148,11 @@ impl Stage {
         bridge.start()?;
         bridge.wait_ready()?;
 
-        let (sender, news) = mpsc::channel();
         let topic = Topic { configuration };
         let wrap = |line: Option<String>| line.map_or(News::ReaderEnded, News::Line);
-        let reader = Reader::start(binary, &topic, &folder.path().join("reader.log"), sender.clone(), wrap)?;
-        watch_signals(sender)?;
+        let reader = Reader::start(binary, &topic, &folder.path().join("reader.log"), sender, wrap)?;
         let binary = binary.to_owned();
-        Ok(Self { reader, bridge, questions, database, topic, binary, news, servers, names, _folder: folder })
+        Ok(Self { reader, bridge, questions, database, topic, binary, news, guest, servers, names, _folder: folder })
     }
 
     /// Writes the initial rows.
@@ -129,30 +171,15 @@ impl Stage {
         &self.topic.configuration
     }
 
-    /// Removes from servers of others what can be removed; our own vanish with us.
+    /// Ends everything in order. What is dropped without it ends as well, but not in order.
     pub fn clear(self) -> anyhow::Result<()> {
-        let Self { reader, mut bridge, questions, servers, names, .. } = self;
+        let Self { reader, mut bridge, questions, guest, .. } = self;
         drop(questions);
         drop(reader);
-        if bridge.runs() {
-            bridge.stop()?;
-        }
-        if !servers.shared {
-            return Ok(());
-        }
-        let slot = format!("penstock_{}", names.source);
-        servers.administration.run(&format!(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{slot}';\n\
-             DROP DATABASE {} WITH (FORCE);",
-            names.database
-        ))?;
-        let topic = &names.topic;
-        crate::say::line(format!(
-            "removed database {} and slot {slot}; the topics {topic}, {topic}.progress and {topic}.dead_letter remain on \
-             Kafka, and their schemas in the registry",
-            names.database
-        ));
-        Ok(())
+        let stopped = if bridge.runs() { bridge.stop() } else { Ok(()) };
+        drop(bridge);
+        drop(guest);
+        stopped
     }
 }
 
@@ -165,6 +192,7 @@ fn watch_signals(news: mpsc::Sender<News>) -> anyhow::Result<()> {
             if before || news.send(News::Interrupted).is_err() {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
+            say::line("ending what was started (once more ends it at once)");
             before = true;
         }
     });

@@ -1,0 +1,275 @@
+//! `replay` and `tail`.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+
+use penstock_wire::account::Account;
+use penstock_wire::partition::Partitioner;
+use rdkafka::message::{Message, OwnedMessage};
+
+use crate::copy::{Copy, records};
+use crate::site::{PATIENCE, SCHEMA, Site, text};
+
+/// The LSN and the time in the middle of what was delivered.
+struct Middle {
+    lsn: String,
+    time: String,
+}
+
+/// A topic with one of everything, delivered once for all tests that only read it.
+fn delivered() -> &'static (Site, Middle) {
+    static DELIVERED: OnceLock<(Site, Middle)> = OnceLock::new();
+    DELIVERED.get_or_init(|| {
+        let site = Site::new(SCHEMA);
+        let mut middle = None;
+        site.deliver(|world| {
+            let sql = |sql: &str| world.database.psql(sql).expect(sql);
+            sql("INSERT INTO items VALUES (1, 'a', 'one'), (2, 'b', 'two'), (3, NULL, 'three')");
+            sql("INSERT INTO notes VALUES (1, 'a', '{\"z\": 1}')");
+            // Commit times are in microseconds, the records' in milliseconds.
+            let time = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
+            sql("SELECT pg_sleep(0.005)");
+            let answer = sql(&format!("SELECT pg_current_wal_insert_lsn(), {time}"));
+            sql("SELECT pg_sleep(0.005)");
+            let (lsn, time) = answer.split_once('|').expect("two columns");
+            middle = Some(Middle { lsn: lsn.to_owned(), time: time.to_owned() });
+            sql("BEGIN; UPDATE items SET note = 'uno' WHERE id = 1; UPDATE notes SET body = NULL; COMMIT");
+            sql("UPDATE items SET account_id = 'a' WHERE id = 2");
+            sql("DELETE FROM items WHERE id = 1");
+            sql("TRUNCATE notes");
+        });
+        (site, middle.expect("the work was done"))
+    })
+}
+
+/// Everything that `delivered` changes, in order within an account.
+const CHANGES: [&str; 9] = [
+    "items c 1", "items c 2", "items c 2", "items c 3", "items d 1", "items d 2", "items u 1", "notes c 1", "notes u 1",
+];
+
+#[test]
+fn every_change_is_a_line_with_its_fields_in_their_order() {
+    let (site, _) = delivered();
+    let read = site.replay(&[]);
+    assert_eq!(read.exit, Some(0), "{}", read.err);
+    assert_eq!(read.sorted(), CHANGES);
+    assert_eq!(read.err, "penstock: 9 records; 26 others left out, 0 duplicates dropped\n");
+    let (line, text) = read
+        .lines
+        .iter()
+        .zip(read.text.lines())
+        .find(|(line, _)| line["op"] == "u" && line["table"] == "public.items")
+        .expect("the update");
+    let fields = [
+        "position", "partition", "offset", "kind", "account", "table", "op", "key", "before", "after", "unchanged",
+        "source", "transaction", "control", "header", "timestamp_ms",
+    ];
+    let places: Vec<usize> = fields.iter().map(|field| text.find(&format!("\"{field}\":")).expect(field)).collect();
+    assert!(places.is_sorted(), "{text}");
+    assert_eq!(line.as_object().expect("an object").len(), fields.len(), "{text}");
+    assert!(text.contains(r#""key":{"__account":"a","id":1},"before":{"id":1,"account_id":"a","note":"one"},"after":{"id":1,"account_id":"a","note":"uno"},"unchanged":[],"#), "{text}");
+    assert_eq!(line["transaction"]["total_order"], 1);
+    assert_eq!(line["source"]["db"], site.world.database.database.as_str());
+    assert_eq!(line["header"]["identity_only"], false);
+}
+
+#[test]
+fn records_of_an_account_come_in_commit_order_from_its_partition() {
+    let (site, _) = delivered();
+    let read = site.replay(&["--account", "a"]);
+    let expected =
+        ["items c 1", "notes c 1", "items u 1", "notes u 1", "items c 2", "items d 1"];
+    assert_eq!(read.brief(), expected);
+    let partition = Partitioner::new(12).unwrap().partition(Account::from_column(Some(b"a")).unwrap());
+    assert!(read.lines.iter().all(|line| line["partition"] == partition.number()), "{}", read.text);
+    assert!(site.replay(&["--account", "global"]).brief() == ["items c 3"], "rows without an account");
+    let both = site.replay(&["--account", "a", "--account", "b"]);
+    assert_eq!(both.lines.len(), 8);
+}
+
+#[test]
+fn filters_leave_out_what_was_not_asked_for() {
+    let (site, _) = delivered();
+    assert_eq!(site.replay(&["--table", "public.notes"]).sorted(), ["notes c 1", "notes u 1"]);
+    assert_eq!(site.replay(&["--op", "d,u", "--table", "public.items"]).sorted(), ["items d 1", "items d 2", "items u 1"]);
+    assert_eq!(site.replay(&["--limit", "3"]).lines.len(), 3);
+    let mut by_partition = 0;
+    for partition in 0..12 {
+        by_partition += site.replay(&["--partition", &partition.to_string()]).lines.len();
+    }
+    assert_eq!(by_partition, CHANGES.len());
+}
+
+#[test]
+fn all_records_are_tombstones_and_controls_too() {
+    let (site, _) = delivered();
+    let read = site.replay(&["--all-records"]);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in &read.lines {
+        let name = line["control"]["kind"].as_str().or(line["kind"].as_str()).expect("a kind");
+        *counts.entry(name).or_default() += 1;
+    }
+    assert_eq!(counts, [("epoch", 12), ("row", 9), ("tombstone", 2), ("truncate", 12)].into());
+    let tombstone = read.lines.iter().find(|line| line["kind"] == "tombstone").expect("a tombstone");
+    assert_eq!((&tombstone["table"], &tombstone["op"]), (&"public.items".into(), &serde_json::Value::Null));
+    assert!(tombstone["key"]["id"].is_number(), "{tombstone}");
+    // Of the account's partition only, and of the table only where it is about one.
+    let of_items = site.replay(&["--all-records", "--account", "b", "--table", "public.items"]);
+    assert_eq!(of_items.sorted(), ["control", "items c 2", "items d 2", "tombstone"]);
+}
+
+#[test]
+fn ranges_hold_their_beginning_and_not_their_end() {
+    let (site, middle) = delivered();
+    let late = ["items c 2", "items d 1", "items d 2", "items u 1", "notes u 1"];
+    let early = ["items c 1", "items c 2", "items c 3", "notes c 1"];
+    assert_eq!(site.replay(&["--from-lsn", &middle.lsn]).sorted(), late);
+    assert_eq!(site.replay(&["--to-lsn", &middle.lsn]).sorted(), early);
+    assert_eq!(site.replay(&["--from-time", &middle.time]).sorted(), late);
+    assert_eq!(site.replay(&["--to-time", &middle.time]).sorted(), early);
+    let of_a = site.replay(&["--account", "a"]);
+    let partition = of_a.lines[0]["partition"].to_string();
+    let offset = |index: usize| of_a.lines[index]["offset"].to_string();
+    let one = site.replay(&["--partition", &partition, "--from-offset", &offset(1), "--to-offset", &offset(2)]);
+    assert_eq!(one.brief(), ["notes c 1"]);
+    let position = &of_a.lines[2]["position"]["commit_lsn"];
+    let exact = site.replay(&["--from-lsn", position.as_str().expect("an LSN"), "--op", "u"]);
+    assert_eq!(exact.sorted(), ["items u 1", "notes u 1"], "the beginning is in");
+    assert_eq!(site.replay(&["--from-offset", "end"]).lines.len(), 0);
+    assert_eq!(site.replay(&["--from-offset", "-2", "--partition", &partition]).lines.len(), 0, "the truncate and a marker");
+}
+
+#[test]
+fn count_tells_how_many_of_what() {
+    let (site, _) = delivered();
+    let read = site.replay(&["--count"]);
+    assert_eq!(read.lines.len(), 1);
+    let count = &read.lines[0];
+    assert_eq!(count["records"], 9);
+    assert_eq!(count["ops"], serde_json::json!({"c": 5, "d": 2, "u": 2}));
+    assert_eq!(count["tables"]["public.notes"], serde_json::json!({"c": 1, "u": 1}));
+    assert_eq!((&count["accounts"], &count["duplicates"], &count["holes"]), (&3.into(), &0.into(), &0.into()));
+    assert_eq!(count["partitions"].as_object().map(serde_json::Map::len), Some(12));
+    assert_eq!(site.replay(&["--count", "--account", "b"]).lines[0]["records"], 2);
+}
+
+#[test]
+fn duplicates_are_dropped_holes_and_garbage_are_told() {
+    let (site, _) = delivered();
+    let partition = site.replay(&["--account", "a"]).lines[0]["partition"].as_i64().expect("a partition");
+    let all = records(&site.world.bootstrap, &site.world.topic, i32::try_from(partition).unwrap());
+    let [first, second, third, fourth, ..] = all.as_slice() else { panic!("{} records", all.len()) };
+    let copy = Copy::new(&site.world.bootstrap);
+    copy.write(&[first, second, second, first]);
+    copy.write(&[fourth]);
+    let read = site.replay_of(&copy.topic, &["--all-records"]);
+    assert_eq!(read.brief(), ["control", "items c 1", "items u 1"]);
+    assert_eq!(read.err, "penstock: 3 records; 0 others left out, 2 duplicates dropped\n");
+    assert_eq!(read.exit, Some(0));
+    let count = &site.replay_of(&copy.topic, &["--count"]).lines[0];
+    assert_eq!((&count["duplicates"], &count["holes"]), (&2.into(), &1.into()), "{count}");
+
+    let with = |record: &OwnedMessage, value: &[u8], headers| {
+        let key = record.key().map(<[u8]>::to_vec);
+        OwnedMessage::new(Some(value.to_vec()), key, String::new(), record.timestamp(), 0, 0, headers)
+    };
+    let value = |record: &OwnedMessage| record.payload().expect("a value").to_vec();
+    let bare = with(second, &value(second), None);
+    let cut = with(third, &value(third)[..9], third.headers().cloned());
+    let copy = Copy::new(&site.world.bootstrap);
+    copy.write(&[first, &bare, &cut, fourth]);
+    let read = site.replay_of(&copy.topic, &[]);
+    assert_eq!(read.brief(), ["undecodable", "undecodable", "items u 1"]);
+    assert_eq!(read.exit, Some(1), "{}", read.err);
+    assert!(read.err.contains("2 records could not be decoded"), "{}", read.err);
+    assert_eq!(read.lines[0]["error"], "it has no header \"penstock\"");
+    assert!(read.lines[1]["error"].as_str().expect("an error").contains("the bytes are not a record"), "{}", read.text);
+    assert_eq!(read.lines[1]["account"], "a", "what can be read of it is shown");
+    let of_none = site.replay_of(&copy.topic, &["--table", "public.none"]);
+    assert_eq!(of_none.brief(), ["undecodable"], "of a table that was not asked for no value is looked at");
+}
+
+#[test]
+fn transactions_that_are_not_committed_are_read_only_on_request() {
+    let (site, _) = delivered();
+    let all = records(&site.world.bootstrap, &site.world.topic, 0);
+    let copy = Copy::new(&site.world.bootstrap);
+    copy.write(&[&all[0]]);
+    copy.begin(&[&all[1]]);
+    let seen = |isolation: &str| site.replay_of(&copy.topic, &["--all-records", "--isolation", isolation]).lines.len();
+    assert_eq!((seen("read_committed"), seen("read_uncommitted")), (1, 2), "while it is open");
+    copy.abort();
+    assert_eq!((seen("read_committed"), seen("read_uncommitted")), (1, 2), "when it was aborted");
+}
+
+#[test]
+fn tail_shows_what_comes_with_its_delay_and_ends_well_when_interrupted() {
+    let site = Site::new(SCHEMA);
+    let bridge = site.run();
+    site.world.database.psql("INSERT INTO items VALUES (1, 'a', 'one')").expect("insert");
+    let mut tail = site.tail(&[]);
+    let (sender, lines) = channel();
+    let output = tail.stdout.take().expect("its output");
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(output).lines() {
+            if sender.send(line.expect("a line")).is_err() {
+                return;
+            }
+        }
+    });
+    let next = || -> serde_json::Value {
+        serde_json::from_str(&lines.recv_timeout(PATIENCE).expect("a line in time")).expect("JSON")
+    };
+    assert_eq!(next()["after"]["note"], "one");
+    site.world.database.psql("UPDATE items SET note = 'two'").expect("update");
+    let line = next();
+    assert_eq!(line["after"]["note"], "two");
+    let delay = line["delay_ms"].as_f64().expect("a delay");
+    assert!((0.0..60_000.0).contains(&delay), "{delay}");
+    let interrupted = Command::new("kill").args(["-INT", &tail.id().to_string()]).status().expect("run kill");
+    assert!(interrupted.success());
+    assert_eq!(tail.wait().expect("its end").code(), Some(0));
+    let mut err = String::new();
+    tail.stderr.take().expect("its errors").read_to_string(&mut err).expect("text");
+    assert_eq!(err, "penstock: 2 records; 12 others left out, 0 duplicates dropped\n");
+    reader.join().expect("the reader");
+    assert!(bridge.stop().success());
+}
+
+#[test]
+fn whoever_stops_reading_the_lines_is_no_error() {
+    let (site, _) = delivered();
+    let mut replay = site.reader("replay", &site.world.topic, &[]).spawn().expect("start penstock");
+    drop(replay.stdout.take());
+    let output = replay.wait_with_output().expect("its end");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn wrong_calls_exit_2_and_servers_that_are_not_there_1() {
+    let (site, _) = delivered();
+    for (arguments, said) in [
+        (&["--from-lsn", "12"][..], "not an LSN"),
+        (&["--from-time", "yesterday"], "is no time"),
+        (&["--table", "accounts"], "schema.table"),
+        (&["--op", "x"], "c, u, d and r"),
+        (&["--from-offset", "--1"], "-N for the last N"),
+        (&["--isolation", "serializable"], "read_committed"),
+    ] {
+        let read = site.replay(arguments);
+        assert_eq!(read.exit, Some(2), "{arguments:?}: {}", read.err);
+        assert!(read.err.contains(said), "{arguments:?}: {}", read.err);
+    }
+    let missing = crate::site::penstock("replay").args(["--brokers", "a:1"]).output().expect("run penstock");
+    assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
+    assert!(text(&missing.stderr).contains("registry.url"), "{}", text(&missing.stderr));
+    let read = site.replay(&["--partition", "12"]);
+    assert_eq!(read.exit, Some(1));
+    assert!(read.err.contains("there is no partition 12"), "{}", read.err);
+    let read = site.replay_of("no.such.topic", &[]);
+    assert_eq!(read.exit, Some(1));
+    assert!(read.err.contains("topic \"no.such.topic\" does not exist"), "{}", read.err);
+}
