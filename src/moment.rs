@@ -6,7 +6,9 @@ const DAY_SECONDS: i64 = 86_400;
 
 /// The text is neither RFC 3339 nor a whole number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no time: write 2026-07-01T12:00:00Z (with Z or an offset such as +02:00), or milliseconds since 1970")]
+#[error(
+    "{0:?} is no time: write 2026-07-01T12:00:00Z (with Z or an offset such as +02:00), or milliseconds since 1970"
+)]
 pub struct MomentError(String);
 
 /// Milliseconds since 1970 of a text: RFC 3339, or that number itself. Fractions of a millisecond are cut off.

@@ -54,7 +54,11 @@ pub(super) async fn look(config: &Config, brokers: &Brokers) -> Seen {
         Ok(cluster) => {
             report.look("Kafka", format!("{} brokers, topic {}", cluster.brokers, config.kafka.topic));
             if let Err(error) = look_at_topics(config, brokers, &cluster, &mut report).await {
-                report.stop("Kafka", format!("its settings cannot be read: {error}"), "grant DESCRIBE_CONFIGS on the topics and the cluster");
+                report.stop(
+                    "Kafka",
+                    format!("its settings cannot be read: {error}"),
+                    "grant DESCRIBE_CONFIGS on the topics and the cluster",
+                );
             }
             true
         }
@@ -102,7 +106,9 @@ async fn look_at_topics(
         ("message.timestamp.type", Wanted::Exactly("CreateTime")),
     ];
     let progress = names.progress();
-    for (name, partitions) in [(&names.changes, usize::try_from(config.kafka.partitions).unwrap_or_default()), (&progress, 1)] {
+    for (name, partitions) in
+        [(&names.changes, usize::try_from(config.kafka.partitions).unwrap_or_default()), (&progress, 1)]
+    {
         let subject = format!("topic {name}");
         let Some(shape) = cluster.topics.get(name).filter(|shape| shape.partitions > 0) else {
             report.left_to_setup(subject, "there is no such topic");
@@ -116,7 +122,9 @@ async fn look_at_topics(
             }
         }
         if *name == names.changes {
-            if let Some((what, remedy)) = differs(brokers, name, &settings, "max.message.bytes", &Wanted::AtLeast(bytes)) {
+            if let Some((what, remedy)) =
+                differs(brokers, name, &settings, "max.message.bytes", &Wanted::AtLeast(bytes))
+            {
                 report.stop(&subject, what, format!("{remedy}, or lower limits.record_bytes_max"));
             }
             look_at_history(&subject, &settings, brokers, config, report);
@@ -141,11 +149,19 @@ fn look_at_shape(subject: &str, shape: Shape, partitions: usize, config: &Config
     let replicas = usize::from(config.kafka.replication);
     if shape.replicas < replicas {
         let what = format!("it has {} replicas, {replicas} are configured", shape.replicas);
-        report.warn(subject, what, "add replicas with kafka-reassign-partitions.sh, or set kafka.replication to what is meant");
+        report.warn(
+            subject,
+            what,
+            "add replicas with kafka-reassign-partitions.sh, or set kafka.replication to what is meant",
+        );
     }
     if shape.replicas < usize::from(config.kafka.min_insync_replicas) {
         let what = format!("its {} replicas can never be {} in sync", shape.replicas, config.kafka.min_insync_replicas);
-        report.stop(subject, what, "lower min.insync.replicas of the topic and kafka.min_insync_replicas, or add replicas");
+        report.stop(
+            subject,
+            what,
+            "lower min.insync.replicas of the topic and kafka.min_insync_replicas, or add replicas",
+        );
     }
 }
 
@@ -197,7 +213,12 @@ fn differs(
     Some((what, remedy))
 }
 
-async fn look_at_broker(config: &Config, brokers: &Brokers, broker: i32, report: &mut Report) -> Result<(), TopicsError> {
+async fn look_at_broker(
+    config: &Config,
+    brokers: &Brokers,
+    broker: i32,
+    report: &mut Report,
+) -> Result<(), TopicsError> {
     const KEY: &str = "transaction.max.timeout.ms";
     let failed = |step| move |source| TopicsError::Kafka { step, source };
     let admin: AdminClient<DefaultClientContext> =
@@ -210,7 +231,8 @@ async fn look_at_broker(config: &Config, brokers: &Brokers, broker: i32, report:
     let bound = value.and_then(|text| text.parse::<u128>().ok());
     let asked = config.kafka.transaction_timeout.as_millis();
     if let Some(bound) = bound.filter(|bound| *bound < asked) {
-        let what = format!("{KEY} is {bound}, kafka.transaction_timeout_ms is {asked}: the brokers will refuse the producer");
+        let what =
+            format!("{KEY} is {bound}, kafka.transaction_timeout_ms is {asked}: the brokers will refuse the producer");
         report.stop("Kafka", what, format!("set kafka.transaction_timeout_ms = {bound}, or raise the brokers' {KEY}"));
     }
     Ok(())
@@ -233,7 +255,10 @@ mod tests {
         let (what, remedy) = differs("cleanup.policy", Wanted::Exactly("compact")).unwrap();
         assert_eq!(what, "cleanup.policy is compact,delete, it must be compact");
         assert!(remedy.ends_with("--bootstrap-server b:1 --alter --entity-type topics --entity-name t --add-config cleanup.policy=compact"), "{remedy}");
-        assert_eq!(differs("min.insync.replicas", Wanted::AtLeast(3)).unwrap().0, "min.insync.replicas is 2, it must be at least 3");
+        assert_eq!(
+            differs("min.insync.replicas", Wanted::AtLeast(3)).unwrap().0,
+            "min.insync.replicas is 2, it must be at least 3"
+        );
         assert!(differs("odd", Wanted::AtLeast(1)).is_some());
         assert!(differs("missing", Wanted::AtLeast(0)).is_some());
     }

@@ -124,7 +124,8 @@ impl Verdict {
 
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let looks: Vec<_> = self.looks.iter().map(|look| serde_json::json!({"what": look.what, "seen": look.seen})).collect();
+        let looks: Vec<_> =
+            self.looks.iter().map(|look| serde_json::json!({"what": look.what, "seen": look.seen})).collect();
         let findings = self.findings.iter().map(|finding| {
             serde_json::json!({
                 "severity": finding.severity.as_str(),

@@ -28,7 +28,10 @@ async fn ask(config: &Config, catalog: &mut Catalog, report: &mut Report) -> Res
     let host = &config.source.server.host;
     report.look(
         "Postgres",
-        format!("{major}.{minor} at {host}, database {}, role {}, {count} tables to capture", server.database, server.role),
+        format!(
+            "{major}.{minor} at {host}, database {}, role {}, {count} tables to capture",
+            server.database, server.role
+        ),
     );
     report.findings.extend(findings(&facts, config));
     Ok(())

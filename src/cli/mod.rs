@@ -27,7 +27,12 @@ const USAGE: u8 = 2;
 /// Every committed change becomes a typed Avro record in one topic, partitioned by account, exactly once and in commit
 /// order. Begin with `penstock check`, then `penstock setup`, then `penstock run`.
 #[derive(Debug, Parser)]
-#[command(name = "penstock", version, max_term_width = 100)]
+#[command(
+    name = "penstock",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 the call or the configuration is wrong."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,6 +59,22 @@ enum Command {
         #[arg(long)]
         from_now: bool,
     },
+    /// Create topics, publication and slot, in this order, and write the first progress record.
+    Setup {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Look at everything a bridge needs and say what is not as it must be, each with what mends it.
+    ///
+    /// Postgres (settings, rights, publication, every captured table, slot), Kafka (topics and their settings), the schema
+    /// registry, and whether slot, progress and topic fit together. Changes nothing and may run beside the bridge. Exits 1
+    /// if something would stop it; what `setup` makes does not count.
+    Check(check::CheckArgs),
+    /// Tell how far the bridge is, and the cause of any standstill in one sentence.
+    ///
+    /// What it retains and has not delivered, its positions by partition, and its own word if it answers at http.listen.
+    /// Exits 1 if nothing is being delivered.
+    Status(status::StatusArgs),
     /// Print the records of the topic, decoded, as one JSON object a line.
     ///
     /// Needs only Kafka and the schema registry. Shows changes of rows; --all-records adds tombstones and control records.
@@ -76,22 +97,6 @@ enum Command {
     /// They are those that would be registered if the bridge began now. Asks only Postgres. Commit them: then a change of
     /// a table is seen in review, and --check fails until the files tell it too.
     Schema(schema::SchemaArgs),
-    /// Look at everything a bridge needs and say what is not as it must be, each with what mends it.
-    ///
-    /// Postgres (settings, rights, publication, every captured table, slot), Kafka (topics and their settings), the schema
-    /// registry, and whether slot, progress and topic fit together. Changes nothing and may run beside the bridge. Exits 1
-    /// if something would stop it; what `setup` makes does not count.
-    Check(check::CheckArgs),
-    /// Tell how far the bridge is, and the cause of any standstill in one sentence.
-    ///
-    /// What it retains and has not delivered, its positions by partition, and its own word if it answers at http.listen.
-    /// Exits 1 if nothing is being delivered.
-    Status(status::StatusArgs),
-    /// Create topics, publication and slot, in this order, and write the first progress record.
-    Setup {
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
 }
 
 /// Parses the command line and does what it says.
@@ -106,12 +111,12 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Run { config, from_now } => with_config(&config, |config| {
-            bridge::run(config, Start { from_now, setup_only: false })
-        }),
-        Command::Setup { config } => with_config(&config, |config| {
-            bridge::run(config, Start { from_now: false, setup_only: true })
-        }),
+        Command::Run { config, from_now } => {
+            with_config(&config, |config| bridge::run(config, Start { from_now, setup_only: false }))
+        }
+        Command::Setup { config } => {
+            with_config(&config, |config| bridge::run(config, Start { from_now: false, setup_only: true }))
+        }
         Command::Replay(args) => replay::run(&args, false),
         Command::Tail(args) => replay::run(&args, true),
         Command::Check(args) => with_config(&args.config, |config| check::run(&config, &args)),

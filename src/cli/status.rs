@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn sizes_are_told_in_their_unit() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB"), (u64::MAX, "16777216.0 TiB")] {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB"), (u64::MAX, "16777216.0 TiB")]
+        {
             assert_eq!(size(Some(bytes)), text);
         }
         assert_eq!(size(None), "an unknown amount");

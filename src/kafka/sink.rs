@@ -22,6 +22,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientContext, Message};
 use tokio::sync::mpsc::UnboundedSender;
 
+/// How long to wait between looks for the progress record's delivery report.
+const COMMIT_POLL_INTERVAL: Duration = Duration::from_micros(100);
 /// How long to wait for a command while delivery reports are due. Bounds what polling adds to the latency of a commit.
 const POLL_INTERVAL: Duration = Duration::from_micros(300);
 /// How long, and how often, the transaction coordinator is waited for before the producer is given up.
@@ -326,7 +328,9 @@ impl Worker<'_> {
         self.send(record)?;
         // rust-rdkafka's commit flushes in slices of 100 ms that always run to their end: leave it nothing to flush.
         while self.producer.in_flight_count() > 0 || !self.reports.lock().progress_delivered {
-            self.poll(Duration::from_micros(100))?;
+            // Its own waiting counts in whole milliseconds, and spins below that.
+            std::thread::sleep(COMMIT_POLL_INTERVAL);
+            self.poll(Duration::ZERO)?;
             if self.events.is_closed() {
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 #[derive(Debug)]
 pub enum Content {
     /// A change of a row.
-    Row { envelope: Envelope, key: Vec<(String, Value)> },
+    Row { envelope: Box<Envelope>, key: Vec<(String, Value)> },
     /// The key of a deleted row, for compaction.
     Tombstone { key: Vec<(String, Value)>, table: String },
     /// What happened to a table or the stream itself.
@@ -61,7 +61,7 @@ impl Content {
 impl Serialize for Line {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (envelope, key) = match &self.content {
-            Content::Row { envelope, key } => (Some(envelope), Some(key)),
+            Content::Row { envelope, key } => (Some(&**envelope), Some(key)),
             Content::Tombstone { key, .. } => (None, Some(key)),
             Content::Control(_) | Content::Undecodable(_) => (None, None),
         };

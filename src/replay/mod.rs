@@ -227,11 +227,11 @@ impl Replay<'_> {
         };
         let (id, body) = framing::split(payload).map_err(|error| error.to_string())?;
         let envelope = Envelope::decode(&self.schemas.get(id)?.writer, body).map_err(|error| describe(&error))?;
-        Ok(selection.wants_op(envelope.op).then_some(Content::Row { envelope, key }))
+        Ok(selection.wants_op(envelope.op).then(|| Content::Row { envelope: Box::new(envelope), key }))
     }
 
     fn show(&mut self, mut line: Line) -> Result<(), ReplayError> {
-        self.summary.took(&line);
+        self.summary.took(&line, self.request.count);
         if self.request.count {
             return Ok(());
         }

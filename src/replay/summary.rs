@@ -67,8 +67,8 @@ impl Summary {
         true
     }
 
-    /// A record was asked for.
-    pub fn took(&mut self, line: &Line) {
+    /// A record was asked for. Its account is remembered only for a count: whoever follows a topic for months needs none.
+    pub fn took(&mut self, line: &Line, count: bool) {
         self.records += 1;
         *self.kinds.entry(line.content.kind()).or_default() += 1;
         let Content::Row { envelope, .. } = &line.content else { return };
@@ -76,7 +76,8 @@ impl Summary {
         *self.ops.entry(op).or_default() += 1;
         let table = line.content.table().unwrap_or_default();
         *self.tables.entry(table).or_default().entry(op).or_default() += 1;
-        if let Some(account) = line.account.as_ref().filter(|account| !self.seen_accounts.contains(*account)) {
+        let account = line.account.as_ref().filter(|account| count && !self.seen_accounts.contains(*account));
+        if let Some(account) = account {
             self.seen_accounts.insert(account.clone());
             self.accounts = self.seen_accounts.len();
         }
@@ -121,7 +122,11 @@ mod tests {
             (1, 1, 0, 8, true),
             (0, 1, 16, 24, true),
         ] {
-            assert_eq!(summary.read(partition, 5, Some(&header(source, previous, seq))), fresh, "{partition} {source} {seq}");
+            assert_eq!(
+                summary.read(partition, 5, Some(&header(source, previous, seq))),
+                fresh,
+                "{partition} {source} {seq}"
+            );
         }
         assert_eq!((summary.duplicates, summary.holes), (2, 0));
         assert_eq!(summary.partitions[&0].records, 6);

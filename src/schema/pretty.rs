@@ -44,7 +44,13 @@ impl Node {
     }
 }
 
-fn put_lines<'n>(open: char, close: char, items: impl Iterator<Item = (&'n str, &'n Node)>, indent: usize, out: &mut String) {
+fn put_lines<'n>(
+    open: char,
+    close: char,
+    items: impl Iterator<Item = (&'n str, &'n Node)>,
+    indent: usize,
+    out: &mut String,
+) {
     out.push(open);
     let inner = indent + INDENT;
     for (index, (name, item)) in items.enumerate() {

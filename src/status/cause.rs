@@ -109,7 +109,11 @@ mod tests {
             (Ok(None), progress(0), Some("the slot s is gone, although its progress is in the topic")),
             (Ok(slot(false, WalStatus::Lost)), progress(0), Some("Postgres has removed WAL that slot s needs")),
             (reserved(false), progress(0), Some("no bridge is running: nothing streams from slot s")),
-            (reserved(true), Err("down".into()), Some("something streams from slot s, but progress cannot be read: down")),
+            (
+                reserved(true),
+                Err("down".into()),
+                Some("something streams from slot s, but progress cannot be read: down"),
+            ),
             (reserved(true), Ok(None), Some("something streams from slot s, but the topic holds no progress of it")),
             (reserved(true), progress(11), Some("something streams from slot s, but its newest progress is 11 s old")),
             (reserved(true), progress(10), None),

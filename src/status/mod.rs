@@ -122,7 +122,8 @@ impl Serialize for Status {
         map.serialize_entry("bridge", &self.readiness)?;
         map.serialize_entry("slot", &self.slot().map(|slot| SlotFacts(&self.slot_name, slot)))?;
         map.serialize_entry("progress", &self.newest().map(|progress| ProgressFacts(self, progress)))?;
-        let errors: Vec<&String> = [self.postgres.as_ref().err(), self.progress.as_ref().err()].into_iter().flatten().collect();
+        let errors: Vec<&String> =
+            [self.postgres.as_ref().err(), self.progress.as_ref().err()].into_iter().flatten().collect();
         map.serialize_entry("errors", &errors)?;
         map.end()
     }
@@ -150,7 +151,11 @@ impl Serialize for SlotFacts<'_> {
 impl Serialize for ProgressFacts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(status, progress) = self;
-        let partitions = progress.partitions.iter().map(|entry| PartitionFacts { partition: entry.partition, last: At(entry.last), next_offset: entry.next_offset });
+        let partitions = progress.partitions.iter().map(|entry| PartitionFacts {
+            partition: entry.partition,
+            last: At(entry.last),
+            next_offset: entry.next_offset,
+        });
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("epoch", &progress.epoch)?;
         map.serialize_entry("end_lsn", &progress.end_lsn.to_string())?;

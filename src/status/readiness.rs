@@ -83,7 +83,10 @@ mod tests {
     fn answers_are_ready_not_ready_or_somebody_elses() {
         for (answer, readiness) in [
             ("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nready\n", Some(Readiness::Ready)),
-            ("HTTP/1.0 503 Service Unavailable\r\n\r\nslot: held\nkafka: x\n", Some(Readiness::NotReady("slot: held; kafka: x".into()))),
+            (
+                "HTTP/1.0 503 Service Unavailable\r\n\r\nslot: held\nkafka: x\n",
+                Some(Readiness::NotReady("slot: held; kafka: x".into())),
+            ),
             ("HTTP/1.1 200 OK\r\n\r\n<html>", None),
             ("HTTP/1.1 404 Not Found\r\n\r\n", None),
             ("SSH-2.0-OpenSSH\r\n\r\n", None),

@@ -11,6 +11,7 @@ mod resume;
 mod stream;
 
 use crate::scene::{A, Scene, tell};
+use crate::world::World;
 
 const TABLE: &str = "
 CREATE TABLE t (id bigint PRIMARY KEY, account_id uuid, v text);
@@ -19,7 +20,11 @@ ALTER TABLE t REPLICA IDENTITY FULL;
 
 /// A scene with rows 1 and 2 in the topic, and the bridge stopped in order.
 fn stopped() -> Scene {
-    let mut scene = Scene::start(TABLE, "");
+    stopped_in(crate::scene::world(TABLE, ""))
+}
+
+fn stopped_in(world: World) -> Scene {
+    let mut scene = Scene::of(world);
     insert(&scene, &[1, 2]);
     assert_eq!(delivered(&mut scene), ["1", "2"]);
     scene.bridge.signal("TERM");

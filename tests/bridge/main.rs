@@ -4,6 +4,7 @@ mod bad_input;
 mod kills;
 mod load;
 mod outage;
+mod planted;
 mod reader;
 mod scene;
 mod semantics;

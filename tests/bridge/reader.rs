@@ -54,6 +54,8 @@ pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        // The end of a partition is told only by a fetch that waited in vain.
+        .set("fetch.wait.max.ms", "20")
         .create()
         .expect("create a consumer");
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(30)).expect("fetch metadata");

@@ -179,4 +179,9 @@ impl Session {
     pub fn run(&self, sql: &str) {
         self.runtime.block_on(self.client.batch_execute(sql)).expect("run SQL");
     }
+
+    /// The answer as text, as every client of the simple protocol gets it.
+    pub fn simple_query(&self, sql: &str) -> Vec<tokio_postgres::SimpleQueryMessage> {
+        self.runtime.block_on(self.client.simple_query(sql)).expect("run SQL")
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_testbed::artifacts::Cache;
 use penstock_testbed::kafka::Kafka;
@@ -15,7 +15,7 @@ use penstock_testbed::registry::Registry;
 use penstock_wire::progress::Progress;
 
 use crate::load::{self, Load};
-use crate::reader;
+use crate::{planted, reader};
 use crate::world::{World, wait};
 use penstock_testbed::cluster::Addresses;
 
@@ -183,9 +183,9 @@ fn unzigzag(bytes: &[u8]) -> Option<(usize, usize)> {
 pub struct Watched {
     pub postgres: Postgres,
     pub kafka: Kafka,
-    pub registry: Registry,
+    _registry: Registry,
     pub postgres_proxy: Proxy,
-    pub kafka_proxy: Arc<Mutex<Vec<Proxy>>>,
+    _kafka_proxies: Vec<Proxy>,
     pub watcher: Arc<Mutex<Watcher>>,
     pub world: World,
 }
@@ -202,11 +202,11 @@ pub fn watched() -> Watched {
         }))
     };
     let postgres = Postgres::builder().cache(cache.clone()).set("wal_sender_timeout", "3s").start().expect("start Postgres");
-    let kafka_proxy = Arc::new(Mutex::new(Vec::new()));
+    let mut kafka_proxies = Vec::new();
     let kafka = Kafka::builder().cache(cache.clone()).start_advertising(|port| {
         let proxy = Proxy::observed("kafka", port, observer.clone()).expect("a proxy");
         let advertised = proxy.port();
-        kafka_proxy.lock().expect("not poisoned").push(proxy);
+        kafka_proxies.push(proxy);
         advertised
     });
     let kafka = kafka.expect("start Kafka");
@@ -217,7 +217,7 @@ pub fn watched() -> Watched {
     world.configure(&format!("{}[kafka.properties]\n\"compression.type\" = \"none\"\n", load::CAPTURE));
     let postgres_proxy = Proxy::observed("postgres", postgres.address().port, observer).expect("a proxy");
     *watcher.lock().expect("not poisoned") = Watcher::new(&world.source, &world.topic, 0);
-    Watched { postgres, kafka, registry, postgres_proxy, kafka_proxy, watcher, world }
+    Watched { postgres, kafka, _registry: registry, postgres_proxy, _kafka_proxies: kafka_proxies, watcher, world }
 }
 
 #[test]
@@ -234,21 +234,18 @@ fn the_slot_is_never_confirmed_past_a_committed_transaction() {
     watched.kafka.broker().pause().expect("freeze the broker");
     let frozen = world.confirmed();
     load.wait_for_more(2000, PATIENCE);
-    wait("longer than wal_sender_timeout", Duration::from_secs(10), {
-        let began = std::time::Instant::now();
-        move || began.elapsed() > Duration::from_secs(7)
-    })
-    .expect("time passes");
+    let began = Instant::now();
+    wait("longer than wal_sender_timeout", PATIENCE, || began.elapsed() > Duration::from_secs(7)).expect("time passes");
     let later = world.confirmed();
     let covered = watched.watcher.lock().expect("not poisoned").covered;
+    let same = watched.postgres.walsender_pids(Some(&world.slot())).expect("ask for walsenders");
     watched.kafka.broker().resume().expect("thaw the broker");
     // What was committed just before the freeze may still have been confirmed after the first look.
     assert!(lsn(&later) <= covered.max(lsn(&frozen)), "the slot moved to {later} while Kafka was frozen");
+    assert_eq!(walsenders, same, "the walsender was lost while Kafka was away");
     load.wait_for_more(500, PATIENCE);
     load.stop();
     world.wait_confirmed(&mut bridge, PATIENCE);
-    let same = watched.postgres.walsender_pids(Some(&world.slot())).expect("ask for walsenders");
-    assert_eq!(walsenders, same, "the walsender was lost while Kafka was away");
 
     let events = load::check(&world.database, &reader::read(&world.bootstrap, &world.registry_url, &world.topic));
     assert!(bridge.stop().success());
@@ -256,6 +253,20 @@ fn the_slot_is_never_confirmed_past_a_committed_transaction() {
     assert_eq!(watcher.violations, [], "(claimed, covered)");
     assert!(watcher.confirmations > 50, "only {} status updates were seen", watcher.confirmations);
     eprintln!("{} status updates, {events} row events, no early acknowledgement", watcher.confirmations);
+}
+
+/// The watcher is worth something only if it catches a bridge that confirms what it has merely sent.
+#[test]
+fn a_bridge_that_acknowledges_on_send_is_caught() {
+    let mut watched = watched();
+    watched.world.program = planted::build("acknowledge_on_send");
+    let world = &watched.world;
+    let mut bridge = world.run_through(&world.database.through(watched.postgres_proxy.port()));
+    world.wait_ready(&mut bridge, PATIENCE);
+    let load = Load::start(&world.database, 8, Duration::from_millis(2));
+    wait("the watcher to see it", PATIENCE, || !watched.watcher.lock().expect("not poisoned").violations.is_empty())
+        .unwrap_or_else(|late| panic!("{late}: the planted bug was not caught"));
+    load.stop();
 }
 
 fn lsn(text: &str) -> u64 {

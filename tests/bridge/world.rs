@@ -19,6 +19,8 @@ pub struct World {
     pub registry_url: String,
     pub topic: String,
     pub source: String,
+    /// The binary under test.
+    pub program: PathBuf,
     folder: TempDir,
     kafka: String,
     more: String,
@@ -47,6 +49,7 @@ impl World {
             registry_url: stack.registry_url.clone(),
             topic: format!("{name}.changes"),
             source: name.chars().take(50).collect(),
+            program: env!("CARGO_BIN_EXE_penstock").into(),
             folder: TempDir::new().expect("a folder"),
             kafka: String::new(),
             more: String::new(),
@@ -64,6 +67,7 @@ impl World {
             registry_url: self.registry_url.clone(),
             topic: format!("{name}.changes"),
             source: self.source.clone(),
+            program: self.program.clone(),
             folder: TempDir::new().expect("a folder"),
             kafka: self.kafka.clone(),
             more: self.more.clone(),
@@ -137,7 +141,7 @@ impl World {
         let http_port = free_port();
         let log = self.folder.path().join(format!("bridge-{http_port}.log"));
         let output = File::create(&log).expect("create the log");
-        let child = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        let child = Command::new(&self.program)
             .arg(command)
             .arg("--config")
             .arg(self.configuration(http_port, postgres))

@@ -20,9 +20,8 @@ fn check(site: &Site) -> (Value, Option<i32>) {
 
 /// `severity subject` of every finding.
 fn brief(report: &Value) -> Vec<String> {
-    let finding = |finding: &Value| {
-        format!("{} {}", finding["severity"].as_str().unwrap(), finding["subject"].as_str().unwrap())
-    };
+    let finding =
+        |finding: &Value| format!("{} {}", finding["severity"].as_str().unwrap(), finding["subject"].as_str().unwrap());
     report["findings"].as_array().expect("findings").iter().map(finding).collect()
 }
 
@@ -60,7 +59,8 @@ fn a_first_start_is_nothing_that_stops_and_what_was_set_up_is_ready() {
     let (report, exit) = check(&site);
     assert_eq!((report["verdict"].as_str(), exit), (Some("ready"), Some(0)), "{report:#}");
     assert_eq!(report["findings"], serde_json::json!([]));
-    let looks: Vec<&str> = report["looks"].as_array().unwrap().iter().map(|look| look["what"].as_str().unwrap()).collect();
+    let looks: Vec<&str> =
+        report["looks"].as_array().unwrap().iter().map(|look| look["what"].as_str().unwrap()).collect();
     assert_eq!(looks, ["Postgres", "Kafka", "registry", "start"]);
     let words = text(&site.command("check", &[], 1).stdout);
     assert!(words.ends_with("Nothing stops the bridge.\n"), "{words}");
@@ -141,7 +141,11 @@ fn slot_progress_and_topic_that_are_no_beginning_are_told_as_the_bridge_would() 
     let other = Site::new(SCHEMA);
     let slot = other.world.slot();
     other.world.database.psql("CREATE PUBLICATION penstock FOR TABLE items, notes").expect("create a publication");
-    other.world.database.psql(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).expect("create a slot");
+    other
+        .world
+        .database
+        .psql(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"))
+        .expect("create a slot");
     let (report, exit) = check(&other);
     assert_eq!(exit, Some(1));
     assert!(finding(&report, "start")["what"].as_str().unwrap().starts_with("slot without progress"), "{report:#}");

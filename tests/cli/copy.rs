@@ -26,10 +26,10 @@ impl Copy {
         let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("a client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
-        let created = runtime.block_on(admin.create_topics([&new], &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
+        let created =
+            runtime.block_on(admin.create_topics([&new], &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
         created.expect("create a topic").into_iter().next().expect("an answer").expect("the topic is created");
-        let producer: BaseProducer =
-            client(bootstrap).set("transactional.id", &topic).create().expect("a producer");
+        let producer: BaseProducer = client(bootstrap).set("transactional.id", &topic).create().expect("a producer");
         producer.init_transactions(TIMEOUT).expect("initialise transactions");
         Self { topic, producer }
     }

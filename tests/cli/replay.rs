@@ -47,7 +47,15 @@ fn delivered() -> &'static (Site, Middle) {
 
 /// Everything that `delivered` changes, in order within an account.
 const CHANGES: [&str; 9] = [
-    "items c 1", "items c 2", "items c 2", "items c 3", "items d 1", "items d 2", "items u 1", "notes c 1", "notes u 1",
+    "items c 1",
+    "items c 2",
+    "items c 2",
+    "items c 3",
+    "items d 1",
+    "items d 2",
+    "items u 1",
+    "notes c 1",
+    "notes u 1",
 ];
 
 #[test]
@@ -64,8 +72,22 @@ fn every_change_is_a_line_with_its_fields_in_their_order() {
         .find(|(line, _)| line["op"] == "u" && line["table"] == "public.items")
         .expect("the update");
     let fields = [
-        "position", "partition", "offset", "kind", "account", "table", "op", "key", "before", "after", "unchanged",
-        "source", "transaction", "control", "header", "timestamp_ms",
+        "position",
+        "partition",
+        "offset",
+        "kind",
+        "account",
+        "table",
+        "op",
+        "key",
+        "before",
+        "after",
+        "unchanged",
+        "source",
+        "transaction",
+        "control",
+        "header",
+        "timestamp_ms",
     ];
     let places: Vec<usize> = fields.iter().map(|field| text.find(&format!("\"{field}\":")).expect(field)).collect();
     assert!(places.is_sorted(), "{text}");
@@ -80,8 +102,7 @@ fn every_change_is_a_line_with_its_fields_in_their_order() {
 fn records_of_an_account_come_in_commit_order_from_its_partition() {
     let (site, _) = delivered();
     let read = site.replay(&["--account", "a"]);
-    let expected =
-        ["items c 1", "notes c 1", "items u 1", "notes u 1", "items c 2", "items d 1"];
+    let expected = ["items c 1", "notes c 1", "items u 1", "notes u 1", "items c 2", "items d 1"];
     assert_eq!(read.brief(), expected);
     let partition = Partitioner::new(12).unwrap().partition(Account::from_column(Some(b"a")).unwrap());
     assert!(read.lines.iter().all(|line| line["partition"] == partition.number()), "{}", read.text);
@@ -94,7 +115,10 @@ fn records_of_an_account_come_in_commit_order_from_its_partition() {
 fn filters_leave_out_what_was_not_asked_for() {
     let (site, _) = delivered();
     assert_eq!(site.replay(&["--table", "public.notes"]).sorted(), ["notes c 1", "notes u 1"]);
-    assert_eq!(site.replay(&["--op", "d,u", "--table", "public.items"]).sorted(), ["items d 1", "items d 2", "items u 1"]);
+    assert_eq!(
+        site.replay(&["--op", "d,u", "--table", "public.items"]).sorted(),
+        ["items d 1", "items d 2", "items u 1"]
+    );
     assert_eq!(site.replay(&["--limit", "3"]).lines.len(), 3);
     let mut by_partition = 0;
     for partition in 0..12 {
@@ -139,7 +163,11 @@ fn ranges_hold_their_beginning_and_not_their_end() {
     let exact = site.replay(&["--from-lsn", position.as_str().expect("an LSN"), "--op", "u"]);
     assert_eq!(exact.sorted(), ["items u 1", "notes u 1"], "the beginning is in");
     assert_eq!(site.replay(&["--from-offset", "end"]).lines.len(), 0);
-    assert_eq!(site.replay(&["--from-offset", "-2", "--partition", &partition]).lines.len(), 0, "the truncate and a marker");
+    assert_eq!(
+        site.replay(&["--from-offset", "-2", "--partition", &partition]).lines.len(),
+        0,
+        "the truncate and a marker"
+    );
 }
 
 #[test]

@@ -26,7 +26,10 @@ fn a_standstill_is_told_with_its_cause_and_delivery_with_its_lags() {
     site.world.wait_confirmed(&mut bridge, PATIENCE);
     let (seen, exit) = status(&site, bridge.http_port);
     assert_eq!(exit, Some(0), "{seen:#}");
-    assert_eq!((&seen["delivering"], &seen["cause"], &seen["errors"]), (&true.into(), &Value::Null, &Value::Array(vec![])));
+    assert_eq!(
+        (&seen["delivering"], &seen["cause"], &seen["errors"]),
+        (&true.into(), &Value::Null, &Value::Array(vec![]))
+    );
     assert_eq!(seen["bridge"]["state"], "ready");
     assert_eq!((&seen["slot"]["active"], &seen["slot"]["wal_status"]), (&true.into(), &"reserved".into()));
     assert!(seen["slot"]["retained_bytes"].as_u64().expect("bytes") > 0, "{seen:#}");

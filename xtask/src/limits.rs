@@ -37,3 +37,6 @@ pub const LINES_PER_TRANSACTION: usize = 6;
 
 /// Between two signs of life of a long step.
 pub const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(20);
+
+/// Within this time a second signal is the same one.
+pub const SAME_SIGNAL: Duration = Duration::from_secs(1);

@@ -1,9 +1,14 @@
 //! Slot, progress and topic are three memories of one position. Every combination of them that is no beginning stops by
 //! its name and with a remedy, and leaves things as they are.
 
+use penstock_testbed::cluster::Addresses;
+use penstock_testbed::kafka::Kafka;
+use penstock_wire::account::Account;
+use penstock_wire::partition::Partitioner;
+
 use super::kafka::Operator;
-use super::{TABLE, delivered, insert, stopped};
-use crate::scene::{PARTITIONS, Scene, expect_last_words, stack, world};
+use super::{TABLE, delivered, insert, stopped, stopped_in};
+use crate::scene::{A, PARTITIONS, Scene, expect_last_words, stack, world, world_on};
 use crate::world::World;
 
 /// Inserts a row that waits in the WAL, lets `harm` do its harm, and starts a bridge that must stop with these words,
@@ -138,6 +143,36 @@ fn empty_topic_that_fits_is_taken_by_the_first_start() {
     insert(&scene, &[1]);
     assert_eq!(delivered(&mut scene), ["1"]);
     scene.stop();
+}
+
+/// What an unclean election does, or a disk that was restored: the same topic, by its id, without its newest records.
+#[test]
+fn topic_that_lost_its_newest_records_stops() {
+    let kafka = Kafka::builder().start().expect("a broker of its own");
+    let addresses = Addresses { bootstrap: kafka.bootstrap(), ..stack().clone() };
+    let mut scene = stopped_in(world_on(&addresses, TABLE, ""));
+    insert(&scene, &[3]);
+    kafka.broker().stop().expect("stop the broker");
+    let partition = account_partition();
+    let log = kafka.broker().log();
+    let folder = log.parent().expect("a folder").join(format!("data/{}-{partition}", scene.world.topic));
+    for entry in std::fs::read_dir(&folder).expect("the partition's folder") {
+        let path = entry.expect("a file").path();
+        if path.extension().is_some_and(|extension| ["log", "index", "timeindex", "snapshot"].iter().any(|name| extension == *name)) {
+            std::fs::remove_file(path).expect("remove a segment");
+        }
+    }
+    kafka.broker().start().expect("start the broker again");
+
+    scene.bridge = scene.world.run();
+    let ends = format!("partition {partition} ends at offset 0");
+    scene.expect_halt(&["topic shorter than progress", &ends, "Records that readers rely on are gone"]);
+}
+
+/// The partition of the account that rows are inserted for.
+fn account_partition() -> u32 {
+    let account = Account::from_column(Some(A.as_bytes())).expect("an account");
+    Partitioner::new(PARTITIONS).expect("a partition count").partition(account).number()
 }
 
 #[test]

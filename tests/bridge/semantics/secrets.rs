@@ -56,6 +56,7 @@ fn raw_records(bootstrap: &str, topic: &str) -> Vec<Vec<u8>> {
         .set("isolation.level", "read_uncommitted")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "20")
         .create()
         .expect("create a consumer");
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(30)).expect("fetch metadata");

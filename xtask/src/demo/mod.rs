@@ -8,6 +8,7 @@ mod once;
 mod show;
 mod stage;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use penstock_testbed::artifacts::{Bundle, Cache, Progress};
@@ -62,7 +63,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let binary = match &options.binary {
         Some(binary) => std::path::absolute(binary)?,
-        None => steps.run(Voice::Own, binary::build)?,
+        // Cargo draws its own progress on a terminal, and says nothing elsewhere.
+        None if std::io::stderr().is_terminal() => steps.run(Voice::Own, binary::build)?,
+        None => steps.run(Voice::Silent, binary::build)?,
     };
     let servers = match options.existing.are_all() {
         true => Servers::start(&options.existing, &cache)?,

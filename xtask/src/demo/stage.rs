@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use penstock_testbed::server::{Port, Sandbox};
@@ -183,17 +183,25 @@ impl Stage {
     }
 }
 
-/// The first Ctrl-C (or SIGTERM) is news; the second ends us at once, and the testbed's watchdog clears up.
+/// The first Ctrl-C (or SIGTERM) is news; the next one ends us at once, and the testbed's watchdog clears up.
 fn watch_signals(news: mpsc::Sender<News>) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("listening for signals")?;
     std::thread::spawn(move || {
-        let mut before = false;
+        let mut first: Option<Instant> = None;
         for signal in signals.forever() {
-            if before || news.send(News::Interrupted).is_err() {
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            match first {
+                // Whoever ends a process group and its leader sends the same signal twice.
+                Some(first) if first.elapsed() < limits::SAME_SIGNAL => {}
+                Some(_) => {
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+                None => {
+                    say::line("ending what was started (once more ends it at once)");
+                    first = Some(Instant::now());
+                    // If nobody listens, the end is under way.
+                    let _ = news.send(News::Interrupted);
+                }
             }
-            say::line("ending what was started (once more ends it at once)");
-            before = true;
         }
     });
     Ok(())
