@@ -127,6 +127,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
 
+    /// A connection that is not cut off fails its test instead of holding it up.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     async fn bounded(life: Duration) -> (Bounded, SocketAddr) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -140,7 +143,8 @@ mod tests {
         client.write_all(b"GET /met").await.unwrap();
         let (mut connection, _) = listener.accept().await;
         let mut request = Vec::new();
-        let error = connection.read_to_end(&mut request).await.unwrap_err();
+        let ended = timeout(PATIENCE, connection.read_to_end(&mut request)).await;
+        let error = ended.expect("the connection is cut off").unwrap_err();
         assert_eq!((error.kind(), request.as_slice()), (ErrorKind::TimedOut, b"GET /met".as_slice()));
     }
 
@@ -150,7 +154,8 @@ mod tests {
         let _client = TcpStream::connect(address).await.unwrap();
         let (mut connection, _) = listener.accept().await;
         let answer = vec![0; 64 * 1024 * 1024];
-        let error = connection.write_all(&answer).await.unwrap_err();
+        let ended = timeout(PATIENCE, connection.write_all(&answer)).await;
+        let error = ended.expect("the connection is cut off").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 

@@ -308,3 +308,110 @@ impl SkippedHistory {
 fn history(commit_lsn: CommitLsn, what: &str) -> Fault {
     Fault::History { commit_lsn, what: what.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress() -> Progress {
+        Progress {
+            system_identifier: 7,
+            database_oid: 5,
+            slot: "s".into(),
+            source_number: 1,
+            timeline: 1,
+            epoch: 1,
+            partition_count: 2,
+            topic_id: "t".into(),
+            end_lsn: EndLsn::new(100),
+            partitions: vec![PartitionProgress { partition: 1, next_offset: 9, ..PartitionProgress::default() }],
+            ..Progress::default()
+        }
+    }
+
+    struct Case {
+        slot: Option<Slot>,
+        progress: Option<Progress>,
+        topic: Option<Topic>,
+        server: Server,
+        partitions: u32,
+    }
+
+    fn whole() -> Case {
+        Case {
+            slot: Some(Slot { name: "s".into(), confirmed: EndLsn::new(100), lost: false }),
+            progress: Some(progress()),
+            topic: Some(Topic { id: "t".into(), ends: vec![0, 9] }),
+            server: Server { system_identifier: 7, database_oid: 5, timeline: 1, flushed: Lsn(100) },
+            partitions: 2,
+        }
+    }
+
+    /// The decision's name, after `change` was made to a whole and consistent state.
+    fn check(expected: &str, change: impl FnOnce(&mut Case)) {
+        let mut case = whole();
+        change(&mut case);
+        let pinned = Pinned { source_number: 1, slot: "s".into(), partitions: case.partitions };
+        let decided = decide(&pinned, &case.server, case.slot.as_ref(), case.progress, case.topic.as_ref());
+        let name = match &decided {
+            Ok(Decision::FirstStart) => "first start".to_owned(),
+            Ok(Decision::Resume(_)) => "resume".to_owned(),
+            Err(refusal) => {
+                assert!(!refusal.remedy().is_empty());
+                refusal.to_string().split(':').next().unwrap_or_default().to_owned()
+            }
+        };
+        assert_eq!(name, expected, "{decided:?}");
+    }
+
+    #[test]
+    fn only_all_or_nothing_is_a_beginning() {
+        check("resume", |_| {});
+        check("first start", |case| (case.slot, case.progress, case.topic) = (None, None, None));
+        check("first start", |case| {
+            (case.slot, case.progress, case.topic) = (None, None, Some(Topic { id: "t".into(), ends: vec![0, 0] }));
+        });
+        check("slot without progress", |case| case.progress = None);
+        check("slot without progress", |case| (case.progress, case.topic) = (None, None));
+        check("progress without slot", |case| case.slot = None);
+        check("topic without progress", |case| (case.slot, case.progress) = (None, None));
+        check("progress without topic", |case| case.topic = None);
+        check("progress without topic", |case| (case.slot, case.topic) = (None, None));
+    }
+
+    #[test]
+    fn what_does_not_agree_with_progress_stops() {
+        check("slot ahead of progress", |case| case.slot.as_mut().unwrap().confirmed = EndLsn::new(101));
+        check("resume", |case| case.slot.as_mut().unwrap().confirmed = EndLsn::new(50));
+        check("slot lost", |case| case.slot.as_mut().unwrap().lost = true);
+        check("topic re-created", |case| case.topic.as_mut().unwrap().id = "u".into());
+        check("topic repartitioned", |case| case.topic.as_mut().unwrap().ends.push(0));
+        check("topic shorter than progress", |case| case.topic.as_mut().unwrap().ends = vec![0, 8]);
+        check("another system", |case| case.server.system_identifier = 8);
+        check("another database", |case| case.server.database_oid = 6);
+        check("another timeline", |case| case.server.timeline = 2);
+        check("server behind progress", |case| case.server.flushed = Lsn(99));
+        check("configuration changed", |case| case.partitions = 3);
+    }
+
+    fn history(skipped: &[(u64, u32, u64)]) -> Result<(), Fault> {
+        let through = Through { commit_lsn: CommitLsn::new(80), seq: Seq(16), xid: 3, commit_time_us: 1 };
+        let mut history = SkippedHistory::new(&Progress { through, ..progress() });
+        for (commit, xid, events) in skipped {
+            let begin = Begin { commit_lsn: CommitLsn::new(*commit), commit_time_us: 1, xid: *xid };
+            history.skipped(&begin, *events)?;
+        }
+        history.verify()
+    }
+
+    #[test]
+    fn a_restored_server_is_known_by_its_transactions() {
+        assert!(history(&[(60, 1, 4), (80, 3, 2)]).is_ok());
+        assert!(history(&[]).is_ok(), "nothing was read again: nothing contradicts");
+        assert!(history(&[(80, 3, 2), (90, 9, 0)]).is_ok(), "a transaction without events says nothing");
+        assert!(history(&[(80, 4, 2)]).is_err(), "another transaction at the same place");
+        assert!(history(&[(80, 3, 3)]).is_err(), "the same transaction with more in it");
+        assert!(history(&[(80, 3, 2), (90, 5, 1)]).is_err(), "one that was never delivered");
+        assert!(history(&[(60, 1, 4)]).is_err(), "the last delivered one is missing");
+    }
+}

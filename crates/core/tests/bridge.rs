@@ -1,0 +1,340 @@
+//! The bridge as a state machine, fed by hand with messages as Postgres writes them.
+
+use std::time::Duration;
+
+use penstock_core::batch::Record;
+use penstock_core::bridge::{Action, Bridge, ClockSample, Settings, Stop, Wal};
+use penstock_core::fault::Fault;
+use penstock_core::ledger::Delivered;
+use penstock_core::limits::Limits;
+use penstock_core::relation::{CatalogFacts, Rules};
+use penstock_wire::header::Header;
+use penstock_wire::lsn::{EndLsn, Lsn};
+use penstock_wire::partition::Partitioner;
+use penstock_wire::progress::Progress;
+use penstock_wire::table::SourceInfo;
+use penstock_wire::types::{TypeInfo, ValueKind};
+use proptest::prelude::*;
+
+const NOW: Duration = Duration::from_millis(100);
+const EPOCH_2000_US: i64 = 946_684_800_000_000;
+
+fn settings() -> Settings {
+    Settings {
+        source: SourceInfo { name: "main".into(), number: 1, database: "db".into() },
+        partitioner: Partitioner::new(3).unwrap(),
+        namespace: "test".into(),
+        source_in_key: false,
+        control_schema_ids: (1, 2),
+        rules: Rules { account_column: "account".into(), ..Rules::default() },
+        limits: Limits::default(),
+    }
+}
+
+/// A bridge and what it has done, with a Kafka that answers when told to.
+struct World {
+    bridge: Bridge,
+    records: Vec<(u32, Vec<u8>, Option<Vec<u8>>, Header)>,
+    undelivered: Vec<Delivered>,
+    offsets: [i64; 3],
+    commits: Vec<Progress>,
+    confirmed: Vec<u64>,
+    stopped: Option<Stop>,
+}
+
+impl World {
+    fn new(end: u64) -> Self {
+        let progress = Progress { epoch: 1, end_lsn: EndLsn::new(end), partition_count: 3, ..Progress::default() };
+        Self::resume(progress)
+    }
+
+    fn resume(progress: Progress) -> Self {
+        Self {
+            bridge: Bridge::new(settings(), progress, Duration::ZERO),
+            records: Vec::new(),
+            undelivered: Vec::new(),
+            offsets: [0; 3],
+            commits: Vec::new(),
+            confirmed: Vec::new(),
+            stopped: None,
+        }
+    }
+
+    fn feed(&mut self, payload: &[u8]) {
+        self.bridge.handle_wal(Wal::Data { start: Lsn(1), sent_at_us: EPOCH_2000_US, payload }, NOW);
+        self.act();
+    }
+
+    fn keepalive(&mut self, wal_end: u64) {
+        self.bridge.handle_wal(Wal::Keepalive { wal_end: EndLsn::new(wal_end) }, NOW);
+        self.act();
+    }
+
+    fn drained(&mut self) {
+        self.bridge.handle_drained(NOW);
+        self.act();
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.bridge.handle_tick(now);
+        self.act();
+    }
+
+    fn deliver(&mut self) {
+        let reports = std::mem::take(&mut self.undelivered);
+        self.bridge.handle_delivered(reports, NOW);
+        self.act();
+    }
+
+    fn committed(&mut self) {
+        self.bridge.handle_committed(NOW);
+        self.act();
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.bridge.poll_action() {
+            match action {
+                Action::Produce(mut batch) => batch.drain().for_each(|record| self.produced(record)),
+                Action::NeedSchema(relation) => {
+                    let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
+                    let columns = relation.columns.len();
+                    let facts = CatalogFacts {
+                        types: vec![text; columns],
+                        variable_length: vec![true; columns],
+                        primary_key: vec!["id".into()],
+                    };
+                    let table = self.bridge.describe(&relation, facts).expect("it can be captured");
+                    self.bridge.handle_schema_ready(table, 10, 11, NOW);
+                }
+                Action::Commit(progress) => self.commits.push(*progress),
+                Action::Confirm(end) => self.confirmed.push(end.end_lsn.raw()),
+                Action::Stopped(stop) => self.stopped = Some(stop),
+            }
+        }
+    }
+
+    fn produced(&mut self, record: Record<'_>) {
+        let offset = &mut self.offsets[record.partition.index()];
+        let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
+        let header = Header::decode(&record.header).unwrap();
+        self.records.push((record.partition.number(), record.key.to_vec(), record.value.map(<[u8]>::to_vec), header));
+        self.undelivered.push(Delivered { ticket: record.ticket, partition: record.partition, offset: *offset, bytes });
+        *offset += 1;
+    }
+}
+
+fn begin(commit: u64, xid: u32) -> Vec<u8> {
+    [&b"B"[..], &commit.to_be_bytes(), &0_i64.to_be_bytes(), &xid.to_be_bytes()].concat()
+}
+
+fn commit(commit: u64, end: u64) -> Vec<u8> {
+    [&b"C\0"[..], &commit.to_be_bytes(), &end.to_be_bytes(), &0_i64.to_be_bytes()].concat()
+}
+
+/// `public.t (id text, account text, note text)`, identity FULL, OID 16384.
+fn relation() -> Vec<u8> {
+    let mut bytes = b"R\0\0\x40\0public\0t\0f\0\x03".to_vec();
+    for name in ["id", "account", "note"] {
+        bytes.push(1);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(b"\0\0\0\0\x19\xff\xff\xff\xff");
+    }
+    bytes
+}
+
+fn tuple(columns: &[Option<&str>]) -> Vec<u8> {
+    let mut bytes = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
+    for column in columns {
+        match column {
+            None => bytes.push(b'n'),
+            Some(text) => {
+                bytes.push(b't');
+                bytes.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+    bytes
+}
+
+fn insert(id: &str, account: Option<&str>) -> Vec<u8> {
+    [b"I\0\0\x40\0N".to_vec(), tuple(&[Some(id), account, Some("n")])].concat()
+}
+
+fn update(id: &str, from: &str, to: &str) -> Vec<u8> {
+    let (old, new) = (tuple(&[Some(id), Some(from), Some("n")]), tuple(&[Some(id), Some(to), Some("m")]));
+    [b"U\0\0\x40\0O".to_vec(), old, b"N".to_vec(), new].concat()
+}
+
+fn one_insert(world: &mut World, at: u64) {
+    world.feed(&begin(at, 7));
+    world.feed(&relation());
+    world.feed(&insert("1", Some("a")));
+    world.feed(&commit(at, at + 50));
+}
+
+#[test]
+fn a_commit_is_confirmed_only_behind_reports_and_kafkas_commit() {
+    let mut world = World::new(100);
+    one_insert(&mut world, 100);
+    assert!(world.records.is_empty() && world.commits.is_empty(), "more may follow in what was received");
+    world.drained();
+    assert_eq!(world.records.len(), 1);
+    assert!(world.commits.is_empty(), "no commit is asked for before the report");
+    world.deliver();
+    assert_eq!(world.commits.len(), 1);
+    assert!(world.confirmed.is_empty() && world.bridge.durable() == EndLsn::new(100), "nothing is confirmed before Kafka's commit");
+    world.committed();
+    assert_eq!(world.confirmed, [150]);
+    let progress = &world.commits[0];
+    assert_eq!((progress.end_lsn.raw(), progress.through.xid, progress.through.seq.0), (150, 7, 8));
+}
+
+#[test]
+fn keepalive_inside_transaction_does_not_confirm() {
+    let mut world = World::new(100);
+    world.feed(&begin(100, 7));
+    world.feed(&relation());
+    world.feed(&insert("1", Some("a")));
+    world.keepalive(140);
+    world.drained();
+    world.tick(Duration::from_secs(5));
+    assert!(world.commits.is_empty(), "the transaction is not over");
+}
+
+#[test]
+fn keepalive_is_confirmed_exactly_and_a_commit_that_starts_there_is_delivered() {
+    let mut world = World::new(100);
+    world.keepalive(140);
+    world.tick(Duration::from_secs(5));
+    world.committed();
+    assert_eq!(world.confirmed, [140]);
+    let mut resumed = World::resume(world.commits[0].clone());
+    one_insert(&mut resumed, 140);
+    resumed.drained();
+    assert_eq!(resumed.records.len(), 1);
+}
+
+#[test]
+fn what_is_already_delivered_is_skipped_and_keeps_its_relation() {
+    let mut world = World::new(150);
+    one_insert(&mut world, 100);
+    world.feed(&begin(150, 8));
+    world.feed(&insert("2", Some("a")));
+    world.feed(&commit(150, 200));
+    world.drained();
+    assert_eq!(world.records.len(), 1);
+    assert_eq!(world.bridge.take_skipped(), 1);
+}
+
+#[test]
+fn the_next_group_is_not_produced_before_the_commit_of_its_predecessor_is_asked_for() {
+    let mut world = World::new(100);
+    one_insert(&mut world, 100);
+    world.drained();
+    one_insert(&mut world, 150);
+    world.drained();
+    assert_eq!(world.records.len(), 1, "it would fall into the open Kafka transaction");
+    world.deliver();
+    world.committed();
+    world.drained();
+    world.deliver();
+    world.committed();
+    assert_eq!(world.records.len(), 2);
+    assert_eq!(world.confirmed, [150, 200]);
+}
+
+#[test]
+fn a_move_is_a_delete_a_tombstone_and_an_arrival() {
+    let mut world = World::new(100);
+    world.feed(&begin(100, 7));
+    world.feed(&relation());
+    world.feed(&update("1", "a", "b"));
+    world.feed(&commit(100, 150));
+    world.drained();
+    let seqs: Vec<u64> = world.records.iter().map(|record| record.3.position.seq.0).collect();
+    assert_eq!(seqs.iter().copied().collect::<std::collections::BTreeSet<_>>(), [8, 9, 10].into());
+    let tombstone = world.records.iter().find(|record| record.2.is_none()).expect("a tombstone");
+    assert_eq!(tombstone.3.position.seq.0, 9);
+}
+
+#[test]
+fn freshness_is_a_clock_whose_position_has_been_passed() {
+    let mut world = World::new(100);
+    world.bridge.handle_clock(ClockSample { lsn: EndLsn::new(150), clock_us: 5 });
+    world.bridge.handle_clock(ClockSample { lsn: EndLsn::new(151), clock_us: 6 });
+    one_insert(&mut world, 100);
+    world.drained();
+    world.deliver();
+    assert_eq!(world.commits[0].postgres_clock_us, 5);
+}
+
+#[test]
+fn a_truncate_stands_at_the_same_position_in_every_partition() {
+    let mut world = World::new(100);
+    world.feed(&begin(100, 7));
+    world.feed(&relation());
+    world.feed(b"T\0\0\0\x01\0\0\0\x40\0");
+    world.feed(&commit(100, 150));
+    world.drained();
+    let partitions: Vec<u32> = world.records.iter().map(|record| record.0).collect();
+    assert_eq!(partitions, [0, 1, 2]);
+    assert!(world.records.iter().all(|record| record.3.position.seq.0 == 8 && record.3.end_of_transaction));
+}
+
+#[test]
+fn malformed_and_misplaced_messages_stop_and_confirm_nothing() {
+    let cases: [&[u8]; 4] = [b"Z", b"I\0\0\x40\0N\0\0", &commit(100, 150), b"B"];
+    for bytes in cases {
+        let mut world = World::new(100);
+        world.feed(bytes);
+        world.drained();
+        world.tick(Duration::from_secs(9));
+        let fault = match world.stopped {
+            Some(Stop::Fault(fault)) => fault,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(*fault, Fault::Decode { .. } | Fault::Sequence { .. }), "{fault}");
+        assert!(world.commits.is_empty() && world.confirmed.is_empty());
+    }
+}
+
+proptest! {
+    /// The same log gives the same records however it is cut and timed.
+    #[test]
+    fn cutting_and_timing_change_no_record(pauses in proptest::collection::vec(0_u8..4, 40)) {
+        let mut log = vec![begin(100, 1), relation()];
+        for id in 0..9 {
+            log.push(insert(&id.to_string(), Some(["a", "b", "c"][id % 3])));
+        }
+        log.push(commit(100, 200));
+        log.extend([begin(200, 2), update("1", "b", "a"), update("2", "c", "c"), insert("x", None), commit(200, 300)]);
+        let run = |pauses: &[u8]| {
+            let mut world = World::new(100);
+            for (message, pause) in log.iter().zip(pauses.iter().chain(std::iter::repeat(&0))) {
+                world.feed(message);
+                match pause {
+                    1 => world.drained(),
+                    2 => world.bridge.handle_quiet(NOW),
+                    3 => world.deliver(),
+                    _ => {}
+                }
+                world.act();
+                if world.commits.len() > world.confirmed.len() {
+                    world.committed();
+                }
+            }
+            for _ in 0..4 {
+                world.drained();
+                world.deliver();
+                if world.commits.len() > world.confirmed.len() {
+                    world.committed();
+                }
+            }
+            let mut records = world.records;
+            records.sort_by_key(|record| (record.0, record.3.position));
+            (records, world.confirmed.last().copied())
+        };
+        prop_assert_eq!(run(&pauses), run(&[]));
+    }
+}
