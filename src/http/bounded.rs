@@ -17,10 +17,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// More wait in the kernel's queue, unaccepted.
-const CONNECTIONS_MAX: usize = 32;
+/// Many more than ever ask at once, because a health check that finds no place looks like a dead bridge; at some 20 KiB
+/// each still little. More wait in the kernel's queue, unaccepted.
+const CONNECTIONS_MAX: usize = 128;
 /// From accept to close. A scrape takes milliseconds.
-const LIFE_MAX: Duration = Duration::from_secs(10);
+const LIFE_MAX: Duration = Duration::from_secs(5);
 /// All that a client may send: a request without a body, with what proxies add to it.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// Pause after a failed accept: out of descriptors, it fails again at once.
@@ -45,11 +46,11 @@ pub(super) struct Connection {
 
 impl Bounded {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self::with_life(listener, LIFE_MAX)
+        Self::with_bounds(listener, LIFE_MAX, CONNECTIONS_MAX)
     }
 
-    fn with_life(listener: TcpListener, life: Duration) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)), life }
+    fn with_bounds(listener: TcpListener, life: Duration, places: usize) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(places)), life }
     }
 }
 
@@ -130,10 +131,12 @@ mod tests {
     /// A connection that is not cut off fails its test instead of holding it up.
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    const PLACES: usize = 3;
+
     async fn bounded(life: Duration) -> (Bounded, SocketAddr) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        (Bounded::with_life(listener, life), address)
+        (Bounded::with_bounds(listener, life, PLACES), address)
     }
 
     #[tokio::test]
@@ -176,7 +179,7 @@ mod tests {
         let (mut listener, address) = bounded(LIFE_MAX).await;
         let mut open = Vec::new();
         let mut clients = Vec::new();
-        for _ in 0..CONNECTIONS_MAX {
+        for _ in 0..PLACES {
             clients.push(TcpStream::connect(address).await.unwrap());
             open.push(listener.accept().await);
         }

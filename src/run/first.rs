@@ -16,6 +16,7 @@ use crate::catalog::{Rows, Step, Table};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 
+const FROM_NOW: &str = "Go on without them with `penstock run --from-now`; readers are told that the load is incomplete";
 /// Creating a slot waits for every transaction that is running.
 const SLOT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -69,7 +70,7 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     {
         return Err(RunError::LoadIncomplete(format!(
             "these tables already hold rows, which a bridge that starts now would never deliver: {rows}. \
-             Nothing was created. Go on without them with --from-now (readers are told that the load is incomplete)"
+             Nothing was created. {FROM_NOW}"
         )));
     }
     Topics::new(&shell.brokers())?.create(&shell.names(), creation).await?;
@@ -88,6 +89,16 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     };
     let clock_us = catalog.clock_reading().await?.clock_us;
     Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
+}
+
+/// Why a bridge does not go on behind progress that says the load is incomplete.
+pub(super) async fn load_incomplete(shell: &Shell) -> Result<RunError, RunError> {
+    let tables = captured(shell).await?;
+    let rows = rows_text(&shell.catalog.lock().await.rows(&tables).await?);
+    let rows = rows.unwrap_or_else(|| "no rows are left in them now".to_owned());
+    Ok(RunError::LoadIncomplete(format!(
+        "rows that captured tables held before the first start were never delivered (now: {rows}). {FROM_NOW}"
+    )))
 }
 
 async fn captured(shell: &Shell) -> Result<BTreeMap<TableName, Table>, RunError> {

@@ -123,6 +123,10 @@ async fn open<'a>(
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
     shell.health.no_longer_waits("start");
+    if fresh.is_none() && !progress.load_complete && !start.from_now && !start.setup_only {
+        let error = first::load_incomplete(shell).await.map_err(refused)?;
+        return Err(refused(error));
+    }
     let began = Instant::now();
     let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
     if let Some(fresh) = fresh.as_ref() {

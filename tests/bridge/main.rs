@@ -3,6 +3,7 @@
 mod bad_input;
 mod kills;
 mod load;
+mod load_complete;
 mod outage;
 mod planted;
 mod reader;

@@ -49,7 +49,8 @@ impl World {
             registry_url: stack.registry_url.clone(),
             topic: format!("{name}.changes"),
             source: name.chars().take(50).collect(),
-            program: env!("CARGO_BIN_EXE_penstock").into(),
+            // Another build can be put to the same tests, a release for instance.
+            program: std::env::var_os("PENSTOCK_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_penstock").into(), PathBuf::from),
             folder: TempDir::new().expect("a folder"),
             kafka: String::new(),
             more: String::new(),

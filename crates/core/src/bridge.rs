@@ -544,6 +544,6 @@ fn events_of(message: &Message<'_>) -> u64 {
 }
 
 fn table_fault(relation: &Relation, source: TableFault) -> Fault {
-    Fault::Table { schema: relation.schema.clone(), table: relation.table.clone(), source }
+    Fault::Table { schema: relation.schema.clone(), table: relation.table.clone(), source: Box::new(source) }
 }
 

@@ -6,7 +6,7 @@ use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::event::{Event, Op, Transaction};
 use penstock_wire::lsn::{CommitLsn, Lsn};
 use penstock_wire::partition::PartitionId;
-use penstock_wire::position::{Part, Seq};
+use penstock_wire::position::{Part, Position, Seq};
 
 use crate::bridge::Settings;
 use crate::fault::{Fault, RowFault};
@@ -75,12 +75,8 @@ impl Emit<'_> {
             return Err(Fault::UnknownRelation { relation, position });
         };
         let written = decide(&table).and_then(|change| self.write(&mut table, event, change));
-        let written = written.map_err(|source| Fault::Row {
-            schema: table.relation.schema.clone(),
-            table: table.relation.table.clone(),
-            position,
-            source,
-        });
+        let Relation { schema, table: name, .. } = &table.relation;
+        let written = written.map_err(|source| row_fault(schema, name, position, source));
         self.tables.insert(relation, table);
         written
     }
@@ -165,10 +161,14 @@ impl Emit<'_> {
         let place = ControlPlace { commit_lsn, seq, commit_time_us };
         for partition in self.settings.partitioner.all() {
             put_control(self.settings, self.outlet, self.ledger, (partition, place), &key, &control)
-                .map_err(|source| Fault::Row { schema: schema.clone(), table: table.clone(), position, source })?;
+                .map_err(|source| row_fault(schema, table, position, source))?;
         }
         Ok(())
     }
+}
+
+fn row_fault(schema: &str, table: &str, position: Position, source: RowFault) -> Fault {
+    Fault::Row { schema: schema.to_owned(), table: table.to_owned(), position, source: Box::new(source) }
 }
 
 /// Where a control record stands, in whichever partition.

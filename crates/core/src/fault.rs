@@ -45,7 +45,7 @@ pub enum Fault {
         /// Its name.
         table: String,
         /// Why.
-        source: TableFault,
+        source: Box<TableFault>,
     },
     /// A row that cannot be delivered.
     #[error("row of {schema}.{table} at {position} cannot be delivered: {source}")]
@@ -57,7 +57,7 @@ pub enum Fault {
         /// Where.
         position: Position,
         /// Why.
-        source: RowFault,
+        source: Box<RowFault>,
     },
     /// The server's history is not the one that was delivered.
     #[error("the server's history is not the one that was delivered: {what} at {commit_lsn}; it was restored to an older state or replaced")]

@@ -79,10 +79,11 @@ impl Outlet {
         });
         let bytes = buffer.len() - start;
         let max = self.record_bytes_max;
-        let sized = written.map_err(Into::into).and_then(|()| match bytes <= max {
-            true => Ok(()),
-            false => Err(RowFault::TooLarge { bytes, max }),
-        });
+        let sized = match written {
+            Ok(()) if bytes > max => Err(RowFault::TooLarge { bytes, max }),
+            Ok(()) => Ok(()),
+            Err(fault) => Err(fault.into()),
+        };
         if let Err(fault) = sized {
             buffer.truncate(start);
             return Err(fault);
