@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use penstock_core::bridge::ClockSample;
 use penstock_core::fault::Fault;
 use penstock_core::resume::Refusal;
 use tokio::sync::watch;
@@ -65,7 +66,21 @@ impl SessionEnd {
 }
 
 /// Runs until told to stop, or until a human must act.
-pub async fn run(shell: &Shell, start: Start, mut shutdown: watch::Receiver<bool>) -> Result<(), RunError> {
+pub async fn run(shell: &Shell, start: Start, shutdown: watch::Receiver<bool>) -> Result<(), RunError> {
+    // Read for the process's life, not for a session's: a slot grows fastest while there is none.
+    let (readings, clock) = watch::channel(None);
+    tokio::select! {
+        ended = sessions(shell, start, clock, shutdown) => ended,
+        () = clock::read(shell, readings) => unreachable!("the clock is read as long as the sessions listen"),
+    }
+}
+
+async fn sessions(
+    shell: &Shell,
+    start: Start,
+    clock: watch::Receiver<Option<ClockSample>>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), RunError> {
     let mut pause = FIRST_PAUSE;
     let mut fresh = None;
     while !*shutdown.borrow() {
@@ -73,7 +88,7 @@ pub async fn run(shell: &Shell, start: Start, mut shutdown: watch::Receiver<bool
         shell.health.no_longer_waits("postgres");
         loop {
             let began = Instant::now();
-            let (end, status) = opening::session(&mut connection, shell, start, &mut fresh, &mut shutdown).await;
+            let (end, status) = opening::session(&mut connection, shell, start, &mut fresh, &clock, &mut shutdown).await;
             shell.health.streams(false);
             shell.metrics.session_ended();
             if began.elapsed() > HEALTHY_AFTER {

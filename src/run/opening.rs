@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use penstock_core::bridge::Bridge;
+use penstock_core::bridge::{Bridge, ClockSample};
 use penstock_core::resume::{self, Decision, Pinned, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::shell::{RunError, Shell, clock_us};
 use super::stream::Streaming;
-use super::{SessionEnd, clock, first};
+use super::{SessionEnd, first};
 use crate::catalog;
 use crate::kafka::progress::{ProgressError, read_newest};
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
@@ -63,17 +63,12 @@ pub(super) async fn session(
     shell: &Shell,
     start: Start,
     fresh: &mut Option<Fresh>,
+    clock: &watch::Receiver<Option<ClockSample>>,
     shutdown: &mut watch::Receiver<bool>,
 ) -> (SessionEnd, StatusUpdate) {
-    match open(connection, shell, start, fresh, shutdown).await {
-        Ok((streaming, readings)) => {
-            let reader = clock::read(shell, readings);
-            let stream = streaming.run(connection, shutdown);
-            tokio::pin!(reader, stream);
-            let (end, status) = tokio::select! {
-                ended = &mut stream => ended,
-                () = &mut reader => unreachable!("the clock is read as long as the stream listens"),
-            };
+    match open(connection, shell, start, fresh, clock, shutdown).await {
+        Ok(streaming) => {
+            let (end, status) = streaming.run(connection, shutdown).await;
             if status.flushed != EndLsn::default() {
                 *fresh = None;
             }
@@ -83,15 +78,14 @@ pub(super) async fn session(
     }
 }
 
-type Opened<'a> = (Streaming<'a>, watch::Sender<Option<penstock_core::bridge::ClockSample>>);
-
 async fn open<'a>(
     connection: &mut Connection,
     shell: &'a Shell,
     start: Start,
     fresh: &mut Option<Fresh>,
+    clock: &watch::Receiver<Option<ClockSample>>,
     shutdown: &mut watch::Receiver<bool>,
-) -> Result<Opened<'a>, SessionEnd> {
+) -> Result<Streaming<'a>, SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let identity = connection.identify_system().await.map_err(SessionEnd::Source)?;
     if fresh.is_none() {
@@ -135,8 +129,7 @@ async fn open<'a>(
     if start.setup_only {
         bridge.handle_shutdown(Duration::ZERO);
     }
-    let (readings, clock) = watch::channel(None);
-    Ok((Streaming::new(shell, bridge, sink, events, clock, began), readings))
+    Ok(Streaming::new(shell, bridge, sink, events, clock.clone(), began))
 }
 
 /// Step 1. Waits while another bridge holds the slot.

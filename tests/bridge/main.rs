@@ -10,5 +10,6 @@ mod reader;
 mod scene;
 mod semantics;
 mod takeover;
+mod types;
 mod watcher;
 mod world;

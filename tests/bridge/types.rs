@@ -7,8 +7,8 @@ mod values;
 
 use std::collections::BTreeMap;
 
-use penstock_testbed::registry::http;
 use penstock_testbed::cluster::unique_name;
+use penstock_testbed::registry::http;
 use penstock_wire::decode::Row;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -105,9 +105,12 @@ fn rendered(row: &Row, columns: &[Column], canonical: &BTreeMap<(String, String)
 /// Floats are compared as numbers: Postgres is asked how it prints the ones that the topic holds.
 fn canonical_floats(session: &Session, rows: &[&Row], columns: &[Column]) -> BTreeMap<(String, String), String> {
     let mut canonical = BTreeMap::new();
-    for column in columns.iter().filter(|column| ["real", "double"].iter().any(|name| column.sql_type.starts_with(name))) {
+    for column in
+        columns.iter().filter(|column| ["real", "double"].iter().any(|name| column.sql_type.starts_with(name)))
+    {
         let texts: Vec<String> = rows.iter().filter_map(|row| render::text(row.get(&column.name)?)).collect();
-        let values: Vec<String> = texts.iter().map(|text| format!("({}::{})", literal(text), column.sql_type)).collect();
+        let values: Vec<String> =
+            texts.iter().map(|text| format!("({}::{})", literal(text), column.sql_type)).collect();
         let printed = session.simple_query(&format!("SELECT * FROM (VALUES {}) v", values.join(", ")));
         let printed = printed.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row.get(0).expect("a float").to_owned()),
@@ -151,7 +154,8 @@ fn check_schema(scene: &Scene, session: &Session, columns: &[Column]) {
     let (port, path) = rest.split_once('/').expect("a path");
     let subject = format!("{0}-{0}.public.t.Envelope", scene.world.topic);
     let port = port.parse().expect("a port");
-    let answer = http::request(port, "GET", &format!("/{path}/subjects/{subject}/versions/latest"), "").expect("an answer");
+    let answer =
+        http::request(port, "GET", &format!("/{path}/subjects/{subject}/versions/latest"), "").expect("an answer");
     let version: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
     let schema: serde_json::Value = serde_json::from_str(version["schema"].as_str().expect("a schema")).expect("JSON");
     let fields = schema["fields"][0]["type"][1]["fields"].as_array().expect("the row's fields");
@@ -189,7 +193,8 @@ fn check_schema(scene: &Scene, session: &Session, columns: &[Column]) {
 /// wrong, nor skipped.
 #[test]
 fn a_value_that_the_wire_cannot_hold_stops_the_bridge() {
-    let schema = "CREATE TABLE t (id int PRIMARY KEY, account_id uuid, at timestamptz); ALTER TABLE t REPLICA IDENTITY FULL;";
+    let schema =
+        "CREATE TABLE t (id int PRIMARY KEY, account_id uuid, at timestamptz); ALTER TABLE t REPLICA IDENTITY FULL;";
     let mut scene = Scene::start(schema, "");
     scene.sql(&format!("INSERT INTO t VALUES (1, '{A}', '294247-01-10 04:00:54.775806+00')"));
     assert_eq!(crate::scene::tell(&scene.records(), &["id", "at"]), ["c (1 9223372036854775806)"]);

@@ -28,6 +28,7 @@ fn delivered() -> &'static (Site, Middle) {
         site.deliver(|world| {
             let sql = |sql: &str| world.database.psql(sql).expect(sql);
             sql("INSERT INTO items VALUES (1, 'a', 'one'), (2, 'b', 'two'), (3, NULL, 'three')");
+            sql(&format!("INSERT INTO items VALUES (4, '{}', 'four')", neighbour()));
             sql("INSERT INTO notes VALUES (1, 'a', '{\"z\": 1}')");
             // Commit times are in microseconds, the records' in milliseconds.
             let time = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
@@ -45,12 +46,22 @@ fn delivered() -> &'static (Site, Middle) {
     })
 }
 
+/// Another account in the partition of account a.
+fn neighbour() -> String {
+    let partition = |account: &str| {
+        Partitioner::new(12).unwrap().partition(Account::from_column(Some(account.as_bytes())).unwrap())
+    };
+    let names = (0..).map(|number| format!("neighbour {number}"));
+    names.into_iter().find(|name| partition(name) == partition("a")).expect("one of twelve")
+}
+
 /// Everything that `delivered` changes, in order within an account.
-const CHANGES: [&str; 9] = [
+const CHANGES: [&str; 10] = [
     "items c 1",
     "items c 2",
     "items c 2",
     "items c 3",
+    "items c 4",
     "items d 1",
     "items d 2",
     "items u 1",
@@ -64,7 +75,7 @@ fn every_change_is_a_line_with_its_fields_in_their_order() {
     let read = site.replay(&[]);
     assert_eq!(read.exit, Some(0), "{}", read.err);
     assert_eq!(read.sorted(), CHANGES);
-    assert_eq!(read.err, "penstock: 9 records; 26 others left out, 0 duplicates dropped\n");
+    assert_eq!(read.err, "penstock: 10 records; 26 others left out, 0 duplicates dropped\n");
     let (line, text) = read
         .lines
         .iter()
@@ -136,7 +147,7 @@ fn all_records_are_tombstones_and_controls_too() {
         let name = line["control"]["kind"].as_str().or(line["kind"].as_str()).expect("a kind");
         *counts.entry(name).or_default() += 1;
     }
-    assert_eq!(counts, [("epoch", 12), ("row", 9), ("tombstone", 2), ("truncate", 12)].into());
+    assert_eq!(counts, [("epoch", 12), ("row", 10), ("tombstone", 2), ("truncate", 12)].into());
     let tombstone = read.lines.iter().find(|line| line["kind"] == "tombstone").expect("a tombstone");
     assert_eq!((&tombstone["table"], &tombstone["op"]), (&"public.items".into(), &serde_json::Value::Null));
     assert!(tombstone["key"]["id"].is_number(), "{tombstone}");
@@ -149,17 +160,17 @@ fn all_records_are_tombstones_and_controls_too() {
 fn ranges_hold_their_beginning_and_not_their_end() {
     let (site, middle) = delivered();
     let late = ["items c 2", "items d 1", "items d 2", "items u 1", "notes u 1"];
-    let early = ["items c 1", "items c 2", "items c 3", "notes c 1"];
+    let early = ["items c 1", "items c 2", "items c 3", "items c 4", "notes c 1"];
     assert_eq!(site.replay(&["--from-lsn", &middle.lsn]).sorted(), late);
     assert_eq!(site.replay(&["--to-lsn", &middle.lsn]).sorted(), early);
     assert_eq!(site.replay(&["--from-time", &middle.time]).sorted(), late);
     assert_eq!(site.replay(&["--to-time", &middle.time]).sorted(), early);
-    let of_a = site.replay(&["--account", "a"]);
+    let of_a = site.replay(&["--account", "a", "--account", &neighbour()]);
     let partition = of_a.lines[0]["partition"].to_string();
     let offset = |index: usize| of_a.lines[index]["offset"].to_string();
     let one = site.replay(&["--partition", &partition, "--from-offset", &offset(1), "--to-offset", &offset(2)]);
-    assert_eq!(one.brief(), ["notes c 1"]);
-    let position = &of_a.lines[2]["position"]["commit_lsn"];
+    assert_eq!(one.brief(), ["items c 4"]);
+    let position = &of_a.lines[3]["position"]["commit_lsn"];
     let exact = site.replay(&["--from-lsn", position.as_str().expect("an LSN"), "--op", "u"]);
     assert_eq!(exact.sorted(), ["items u 1", "notes u 1"], "the beginning is in");
     assert_eq!(site.replay(&["--from-offset", "end"]).lines.len(), 0);
@@ -176,10 +187,10 @@ fn count_tells_how_many_of_what() {
     let read = site.replay(&["--count"]);
     assert_eq!(read.lines.len(), 1);
     let count = &read.lines[0];
-    assert_eq!(count["records"], 9);
-    assert_eq!(count["ops"], serde_json::json!({"c": 5, "d": 2, "u": 2}));
+    assert_eq!(count["records"], 10);
+    assert_eq!(count["ops"], serde_json::json!({"c": 6, "d": 2, "u": 2}));
     assert_eq!(count["tables"]["public.notes"], serde_json::json!({"c": 1, "u": 1}));
-    assert_eq!((&count["accounts"], &count["duplicates"], &count["holes"]), (&3.into(), &0.into(), &0.into()));
+    assert_eq!((&count["accounts"], &count["duplicates"], &count["holes"]), (&4.into(), &0.into(), &0.into()));
     assert_eq!(count["partitions"].as_object().map(serde_json::Map::len), Some(12));
     assert_eq!(site.replay(&["--count", "--account", "b"]).lines[0]["records"], 2);
 }
@@ -194,7 +205,7 @@ fn duplicates_are_dropped_holes_and_garbage_are_told() {
     copy.write(&[first, second, second, first]);
     copy.write(&[fourth]);
     let read = site.replay_of(&copy.topic, &["--all-records"]);
-    assert_eq!(read.brief(), ["control", "items c 1", "items u 1"]);
+    assert_eq!(read.brief(), ["control", "items c 1", "notes c 1"]);
     assert_eq!(read.err, "penstock: 3 records; 0 others left out, 2 duplicates dropped\n");
     assert_eq!(read.exit, Some(0));
     let count = &site.replay_of(&copy.topic, &["--count"]).lines[0];
@@ -210,12 +221,12 @@ fn duplicates_are_dropped_holes_and_garbage_are_told() {
     let copy = Copy::new(&site.world.bootstrap);
     copy.write(&[first, &bare, &cut, fourth]);
     let read = site.replay_of(&copy.topic, &[]);
-    assert_eq!(read.brief(), ["undecodable", "undecodable", "items u 1"]);
+    assert_eq!(read.brief(), ["undecodable", "undecodable", "notes c 1"]);
     assert_eq!(read.exit, Some(1), "{}", read.err);
     assert!(read.err.contains("2 records could not be decoded"), "{}", read.err);
     assert_eq!(read.lines[0]["error"], "it has no header \"penstock\"");
     assert!(read.lines[1]["error"].as_str().expect("an error").contains("the bytes are not a record"), "{}", read.text);
-    assert_eq!(read.lines[1]["account"], "a", "what can be read of it is shown");
+    assert_eq!(read.lines[1]["account"], neighbour().as_str(), "what can be read of it is shown");
     let of_none = site.replay_of(&copy.topic, &["--table", "public.none"]);
     assert_eq!(of_none.brief(), ["undecodable"], "of a table that was not asked for no value is looked at");
 }
@@ -231,6 +242,18 @@ fn transactions_that_are_not_committed_are_read_only_on_request() {
     assert_eq!((seen("read_committed"), seen("read_uncommitted")), (1, 2), "while it is open");
     copy.abort();
     assert_eq!((seen("read_committed"), seen("read_uncommitted")), (1, 2), "when it was aborted");
+}
+
+#[test]
+fn an_end_that_falls_behind_a_marker_of_kafkas_own_holds() {
+    let (site, _) = delivered();
+    let all = records(&site.world.bootstrap, &site.world.topic, 0);
+    let copy = Copy::new(&site.world.bootstrap);
+    copy.write(&[&all[0]]);
+    copy.write(&[&all[1]]);
+    let until = |offset: &str| site.replay_of(&copy.topic, &["--all-records", "--to-offset", offset]).lines.len();
+    // A record, its transaction's marker, a record.
+    assert_eq!((until("0"), until("1"), until("2"), until("3")), (0, 1, 1, 2));
 }
 
 #[test]

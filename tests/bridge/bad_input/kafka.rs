@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::runtime::Runtime;
@@ -34,7 +36,8 @@ impl Operator {
     }
 
     pub fn delete_topic(&self, topic: &str) {
-        let deleted = self.runtime.block_on(self.client.delete_topics(&[topic], &self.options)).expect("delete a topic");
+        let deleted =
+            self.runtime.block_on(self.client.delete_topics(&[topic], &self.options)).expect("delete a topic");
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         wait("the topic to be gone", PATIENCE, || self.partitions(topic) == 0).expect("gone");
     }
@@ -48,7 +51,8 @@ impl Operator {
 
     pub fn add_partitions(&self, topic: &str, total: i32) {
         let more = NewPartitions::new(topic, usize::try_from(total).expect("a count"));
-        let added = self.runtime.block_on(self.client.create_partitions(&[more], &self.options)).expect("add partitions");
+        let added =
+            self.runtime.block_on(self.client.create_partitions(&[more], &self.options)).expect("add partitions");
         assert!(added.iter().all(Result::is_ok), "{added:?}");
         self.wait_for_partitions(topic, total);
     }
@@ -59,7 +63,8 @@ impl Operator {
         let settings = AlterConfig::new(ResourceSpecifier::Topic(topic))
             .set("cleanup.policy", "compact")
             .set("max.message.bytes", &text);
-        let altered = self.runtime.block_on(self.client.alter_configs([&settings], &self.options)).expect("alter a topic");
+        let altered =
+            self.runtime.block_on(self.client.alter_configs([&settings], &self.options)).expect("alter a topic");
         assert!(altered.iter().all(Result::is_ok), "{altered:?}");
     }
 

@@ -15,7 +15,8 @@ fn stack_with(postgres: &Postgres) -> Addresses {
 fn a_wrong_password_stops_the_first_start_and_makes_nothing() {
     let world = world(TABLE, "");
     let wrong = Address { password: "wrong".to_owned(), ..world.database.clone() };
-    let said = expect_last_words(&mut world.run_through(&wrong), 1, &["password", "postgres", "correct user and password"]);
+    let said =
+        expect_last_words(&mut world.run_through(&wrong), 1, &["password", "postgres", "correct user and password"]);
     assert!(!said.contains("wrong password \"wrong\"") && !said.contains(":wrong@"), "the password is told: {said}");
     let publications = world.database.psql("SELECT count(*) FROM pg_publication").expect("ask for publications");
     assert_eq!(publications, "0");
@@ -74,7 +75,9 @@ fn a_slot_whose_wal_is_gone_stops_with_what_may_be_missing() {
         if scene.sql(lost) == "t" {
             break;
         }
-        scene.sql("SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)); SELECT pg_switch_wal(); CHECKPOINT;");
+        scene.sql(
+            "SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)); SELECT pg_switch_wal(); CHECKPOINT;",
+        );
     }
     assert_eq!(scene.sql(lost), "t");
 

@@ -33,7 +33,8 @@ fn a_publication_that_vanishes_while_the_bridge_runs_stops_it() {
 
 #[test]
 fn a_table_that_is_not_there_is_named_with_the_nearest_one() {
-    let schema = "CREATE TABLE policies (id int PRIMARY KEY, account_id uuid); ALTER TABLE policies REPLICA IDENTITY FULL;";
+    let schema =
+        "CREATE TABLE policies (id int PRIMARY KEY, account_id uuid); ALTER TABLE policies REPLICA IDENTITY FULL;";
     let world = world(schema, "[tables]\ncapture = [\"public.policies\", \"public.policiez\"]\n");
     let words = ["table public.policiez", "no such table", "did you mean policies", "tables.capture"];
     expect_last_words(&mut world.run(), 1, &words);

@@ -28,10 +28,8 @@ fn harmed(harm: impl FnOnce(&Scene, &Operator), words: &[&str]) -> Scene {
 
 /// What the slot says of itself.
 fn memories(world: &World) -> String {
-    let slot = format!(
-        "SELECT slot_name, confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
-        world.slot()
-    );
+    let slot =
+        format!("SELECT slot_name, confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'", world.slot());
     world.database.psql(&slot).expect("ask the slot")
 }
 
@@ -158,7 +156,10 @@ fn topic_that_lost_its_newest_records_stops() {
     let folder = log.parent().expect("a folder").join(format!("data/{}-{partition}", scene.world.topic));
     for entry in std::fs::read_dir(&folder).expect("the partition's folder") {
         let path = entry.expect("a file").path();
-        if path.extension().is_some_and(|extension| ["log", "index", "timeindex", "snapshot"].iter().any(|name| extension == *name)) {
+        if path
+            .extension()
+            .is_some_and(|extension| ["log", "index", "timeindex", "snapshot"].iter().any(|name| extension == *name))
+        {
             std::fs::remove_file(path).expect("remove a segment");
         }
     }

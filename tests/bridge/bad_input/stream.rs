@@ -31,7 +31,8 @@ impl Damaging {
             for client in listener.incoming() {
                 let client = client.expect("a connection");
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)) else { continue };
-                let (mut up_from, mut up_to) = (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+                let (mut up_from, mut up_to) =
+                    (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
                 std::thread::spawn(move || {
                     let _ = std::io::copy(&mut up_from, &mut up_to);
                     let _ = up_to.shutdown(Shutdown::Write);

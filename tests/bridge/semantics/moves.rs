@@ -26,13 +26,7 @@ fn a_row_leaves_its_old_account_and_appears_in_the_new() {
 
     let records = in_order(scene.records());
     let (inserted, moved) = (&records[0], &records[1..]);
-    assert_eq!(tell(moved, &["id", "v"]), [
-        "c (2 b)",
-        "d (1 a)",
-        "tombstone",
-        "c (1 moved)",
-        "u (1 moved) (1 later)",
-    ]);
+    assert_eq!(tell(moved, &["id", "v"]), ["c (2 b)", "d (1 a)", "tombstone", "c (1 moved)", "u (1 moved) (1 later)",]);
     assert_eq!(accounts(moved), [B, A, A, B, B]);
     assert_eq!(seqs(moved), [8, 16, 17, 18, 24]);
     assert_eq!(total_orders(moved), [1, 2, 3, 4], "numbered across partitions without a hole");
@@ -72,18 +66,21 @@ fn rows_without_an_account_belong_to_global_until_they_get_one() {
     ));
 
     let records = in_order(scene.records());
-    assert_eq!(tell(&records, &["account_id", "v"]), [
-        "c (null a)".to_owned(),
-        "u (null a) (null b)".to_owned(),
-        "d (null b)".to_owned(),
-        "tombstone".to_owned(),
-        format!("c ({B} b)"),
-        format!("d ({B} b)"),
-        "tombstone".to_owned(),
-        "c (null b)".to_owned(),
-        "d (null b)".to_owned(),
-        "tombstone".to_owned(),
-    ]);
+    assert_eq!(
+        tell(&records, &["account_id", "v"]),
+        [
+            "c (null a)".to_owned(),
+            "u (null a) (null b)".to_owned(),
+            "d (null b)".to_owned(),
+            "tombstone".to_owned(),
+            format!("c ({B} b)"),
+            format!("d ({B} b)"),
+            "tombstone".to_owned(),
+            "c (null b)".to_owned(),
+            "d (null b)".to_owned(),
+            "tombstone".to_owned(),
+        ]
+    );
     let global = "global";
     assert_eq!(accounts(&records), [global, global, global, global, B, B, B, global, global, global]);
     scene.stop();

@@ -44,7 +44,10 @@ fn set_up(world: &World) {
 
 #[test]
 fn two_bridges_make_the_same_records_of_the_same_wal() {
-    let mut first = crate::scene::world(&format!("{TABLE} CREATE TABLE u (LIKE t INCLUDING ALL); ALTER TABLE u REPLICA IDENTITY FULL;"), "");
+    let mut first = crate::scene::world(
+        &format!("{TABLE} CREATE TABLE u (LIKE t INCLUDING ALL); ALTER TABLE u REPLICA IDENTITY FULL;"),
+        "",
+    );
     first.set("KAFKA__NAMESPACE", "replayed");
     let second = first.twin();
     set_up(&first);

@@ -92,8 +92,7 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 /// How many records of the bridge's three topics there are, and how many of them hold a planted secret.
 fn search(scene: &Scene) -> (usize, usize) {
     let topics = ["", ".progress", ".dead_letter"].map(|suffix| format!("{}{suffix}", scene.world.topic));
-    let records: Vec<Vec<u8>> =
-        topics.iter().flat_map(|topic| raw_records(&scene.world.bootstrap, topic)).collect();
+    let records: Vec<Vec<u8>> = topics.iter().flat_map(|topic| raw_records(&scene.world.bootstrap, topic)).collect();
     (records.len(), records.iter().filter(|record| contains(record, PLANTED)).count())
 }
 

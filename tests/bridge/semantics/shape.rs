@@ -28,15 +28,18 @@ fn rows_before_and_after_an_alter_in_one_transaction_have_their_own_columns() {
     ));
 
     let records = scene.records();
-    assert_eq!(tell(&records, &["id", "n", "old", "more", "less"]), [
-        "c (1 1 a - -)",
-        "c (2 2 b more -)",
-        "u (1 1 a default -) (1 10 a default -)",
-        "c (3 3 - more -)",
-        "c (4 5000000000 - more -)",
-        "d (2 2 - - more)",
-        "tombstone",
-    ]);
+    assert_eq!(
+        tell(&records, &["id", "n", "old", "more", "less"]),
+        [
+            "c (1 1 a - -)",
+            "c (2 2 b more -)",
+            "u (1 1 a default -) (1 10 a default -)",
+            "c (3 3 - more -)",
+            "c (4 5000000000 - more -)",
+            "d (2 2 - - more)",
+            "tombstone",
+        ]
+    );
     assert_eq!(seqs(&records), [8, 16, 24, 32, 40, 48, 49]);
     // A table's key bytes never change, whatever becomes of its columns.
     assert_eq!(records[5].key, records[1].key);
@@ -72,17 +75,17 @@ fn truncate_stands_at_the_same_position_in_every_partition() {
 
     let records = scene.records();
     assert_eq!(truncates(&records), vec![vec![(16, "t".to_owned())]; 3]);
-    let positions: Vec<_> =
-        records.iter().filter(|record| matches!(record.content, Content::Control(_))).map(|record| record.header.position).collect();
+    let positions: Vec<_> = records
+        .iter()
+        .filter(|record| matches!(record.content, Content::Control(_)))
+        .map(|record| record.header.position)
+        .collect();
     assert!(positions.iter().all(|position| *position == positions[0]), "{positions:?}");
     let records = in_order(records);
-    assert_eq!(tell(&records[2..], &["v"]), [
-        "c (before)",
-        "truncate public.t",
-        "truncate public.t",
-        "truncate public.t",
-        "c (after)"
-    ]);
+    assert_eq!(
+        tell(&records[2..], &["v"]),
+        ["c (before)", "truncate public.t", "truncate public.t", "truncate public.t", "c (after)"]
+    );
     scene.stop();
 }
 
@@ -165,7 +168,8 @@ fn a_large_value_that_an_update_leaves_alone_is_filled_from_the_old_row() {
 #[test]
 fn without_the_old_row_a_large_value_left_alone_is_listed_as_unchanged() {
     let accept = "[tables]\ncapture = [\"public.*\"]\naccept_unchanged = [\"public.policies.conditions\"]\n";
-    let index = "CREATE UNIQUE INDEX i ON policies (id, account_id); ALTER TABLE policies REPLICA IDENTITY USING INDEX i;";
+    let index =
+        "CREATE UNIQUE INDEX i ON policies (id, account_id); ALTER TABLE policies REPLICA IDENTITY USING INDEX i;";
     for identity in ["", index] {
         let mut scene = Scene::start(&format!("{POLICIES} {identity}"), accept);
         let written = update_beside_large_conditions(&scene);

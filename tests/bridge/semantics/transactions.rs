@@ -56,14 +56,10 @@ fn a_cascade_is_one_transaction_the_parents_delete_first() {
 
     let records = in_order(scene.records());
     let deletes = &records[3..];
-    assert_eq!(tell(deletes, &["id", "parent_id"]), [
-        "d (1 -)",
-        "tombstone",
-        "d (1 1)",
-        "tombstone",
-        "d (2 1)",
-        "tombstone"
-    ]);
+    assert_eq!(
+        tell(deletes, &["id", "parent_id"]),
+        ["d (1 -)", "tombstone", "d (1 1)", "tombstone", "d (2 1)", "tombstone"]
+    );
     assert_eq!(seqs(deletes), [8, 9, 16, 17, 24, 25]);
     assert!(deletes.iter().all(|record| record.header.position.commit_lsn == deletes[0].header.position.commit_lsn));
     // Each partition has its own end: A's behind A's child, B's behind B's.
@@ -150,16 +146,19 @@ fn updates_of_ignored_columns_are_dropped_and_counted() {
 
     let records = in_order(scene.records());
     let columns = ["v", "seen_at", "seen_by"];
-    assert_eq!(tell(&records, &columns), [
-        "c (a 1 1)",
-        // Two events of the transaction are not told, so what follows stands two events further.
-        "u (a 3 3) (b 4 3)",
-        "d (b 4 3)",
-        "tombstone",
-        "c (b 5 3)",
-        "d (b 6 3)",
-        "tombstone",
-    ]);
+    assert_eq!(
+        tell(&records, &columns),
+        [
+            "c (a 1 1)",
+            // Two events of the transaction are not told, so what follows stands two events further.
+            "u (a 3 3) (b 4 3)",
+            "d (b 4 3)",
+            "tombstone",
+            "c (b 5 3)",
+            "d (b 6 3)",
+            "tombstone",
+        ]
+    );
     assert_eq!(seqs(&records), [8, 32, 40, 41, 42, 8, 9]);
     scene.stop();
 }

@@ -30,7 +30,8 @@ pub fn text(value: &Value) -> Option<String> {
         Value::LocalTimestampMicros(micros) => timestamp(*micros, ""),
         Value::TimestampMicros(micros) => timestamp(*micros, "+00"),
         Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(|item| text(item).map_or("NULL".to_owned(), |text| quoted(&text))).collect();
+            let items: Vec<String> =
+                items.iter().map(|item| text(item).map_or("NULL".to_owned(), |text| quoted(&text))).collect();
             format!("{{{}}}", items.join(","))
         }
         other => panic!("the wire contract has no {other:?}"),
@@ -78,7 +79,8 @@ fn era(days: i64, behind: &str) -> String {
 
 fn time(micros: i64) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}").trim_end_matches('0').to_owned() };
+    let fraction =
+        if fraction == 0 { String::new() } else { format!(".{fraction:06}").trim_end_matches('0').to_owned() };
     format!("{:02}:{:02}:{:02}{fraction}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 

@@ -58,7 +58,19 @@ fn scalars() -> Vec<(&'static str, BoxedStrategy<String>)> {
         (
             "double precision",
             prop_oneof![
-                select(vec![f64::MIN, f64::MAX, f64::MIN_POSITIVE, 5e-324, 0.0, -0.0, 0.1, 1e15, 1e16, 1e22, 9007199254740993.0]),
+                select(vec![
+                    f64::MIN,
+                    f64::MAX,
+                    f64::MIN_POSITIVE,
+                    5e-324,
+                    0.0,
+                    -0.0,
+                    0.1,
+                    1e15,
+                    1e16,
+                    1e22,
+                    9007199254740993.0
+                ]),
                 select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]),
                 any::<u64>().prop_map(f64::from_bits),
                 (any::<i32>(), -8..8).prop_map(|(digits, power)| f64::from(digits) * 10f64.powi(power)),
@@ -75,7 +87,10 @@ fn scalars() -> Vec<(&'static str, BoxedStrategy<String>)> {
         ("name", "\\PC{0,15}".boxed()),
         ("uuid", any::<u128>().prop_map(|bits| format!("{bits:032x}")).boxed()),
         ("timestamp", timestamp("")),
-        ("timestamp with time zone", prop_oneof![timestamp("+00"), timestamp("+14:30"), timestamp("-11:45:30")].boxed()),
+        (
+            "timestamp with time zone",
+            prop_oneof![timestamp("+00"), timestamp("+14:30"), timestamp("-11:45:30")].boxed(),
+        ),
         ("date", date(-4713..=5_874_897).prop_map(|(date, bc)| date + bc).boxed().infinite()),
         ("time", time(24).boxed()),
         ("json", json().prop_map(|value| format!(" {value:#}\t")).boxed()),
@@ -102,17 +117,26 @@ fn unlisted() -> Vec<(&'static str, BoxedStrategy<String>)> {
         ("interval", interval()),
         ("interval[]", array(interval())),
         ("point", point().boxed()),
-        ("polygon", proptest::collection::vec(point(), 3..6).prop_map(|points| format!("({})", points.join(","))).boxed()),
+        (
+            "polygon",
+            proptest::collection::vec(point(), 3..6).prop_map(|points| format!("({})", points.join(","))).boxed(),
+        ),
         ("tsvector", "[a-f]{1,3}:[1-9]A( [g-k]{1,3}:[1-9],1[0-9])?".boxed()),
         ("tsquery", "[a-f]{1,3} (&|\\|) ![g-k]{1,3}".boxed()),
-        ("int4range", prop_oneof![Just("empty".to_owned()), "\\[-?[0-9]{1,4},1[0-9]{5}\\)", "\\(,[0-9]{1,4}\\]"].boxed()),
+        (
+            "int4range",
+            prop_oneof![Just("empty".to_owned()), "\\[-?[0-9]{1,4},1[0-9]{5}\\)", "\\(,[0-9]{1,4}\\]"].boxed(),
+        ),
         ("int8multirange", "\\{\\[1,[2-9]\\),\\[[2-9][0-9],\\)\\}".boxed()),
         ("pair", (any::<i32>(), any_text()).prop_map(|(a, b)| format!("({a},{})", composite(&b))).boxed()),
         ("money", "-?[0-9]{1,12}\\.[0-9]{2}".boxed()),
         ("bit(5)", "[01]{5}".boxed()),
         ("bit varying(40)", "[01]{0,40}".boxed()),
         ("xml", "<a b=\"[a-z]{0,5}\">[ a-zä]{0,9}</a>".boxed()),
-        ("hstore", ("[a-z]{1,4}", any_text()).prop_map(|(key, value)| format!("{key}=>{}", always_quoted(&value))).boxed()),
+        (
+            "hstore",
+            ("[a-z]{1,4}", any_text()).prop_map(|(key, value)| format!("{key}=>{}", always_quoted(&value))).boxed(),
+        ),
         ("time with time zone", time(24).prop_map(|time| time + "+05:30").boxed()),
         ("macaddr8", any::<[u8; 8]>().prop_map(|bytes| hex(&bytes)[2..].to_owned()).boxed()),
         ("pg_lsn", any::<(u32, u32)>().prop_map(|(high, low)| format!("{high:X}/{low:X}")).boxed()),
@@ -137,7 +161,8 @@ fn float(is_nan: bool, number: impl std::fmt::Debug) -> String {
 }
 
 fn numeric() -> BoxedStrategy<String> {
-    let odd = ["NaN", "Infinity", "-Infinity", "0", "0.000", "-0.0", "1e1000", "1e-1000", "-99999.99999", "10000", "0.0001"];
+    let odd =
+        ["NaN", "Infinity", "-Infinity", "0", "0.000", "-0.0", "1e1000", "1e-1000", "-99999.99999", "10000", "0.0001"];
     prop_oneof![
         select(odd.to_vec()).prop_map(str::to_owned),
         "-?[0-9]{1,60}(\\.[0-9]{1,40})?",
@@ -148,7 +173,21 @@ fn numeric() -> BoxedStrategy<String> {
 
 /// Any characters but the one that Postgres has not.
 fn any_text() -> BoxedStrategy<String> {
-    let odd = ["", " ", "NULL", "null", "{}", "{\"a\",NULL}", "\\", "\"", "'", "\\N", "\t\r\n\x0b\x0c", "\u{feff}", "ﬀ\u{301}🌊"];
+    let odd = [
+        "",
+        " ",
+        "NULL",
+        "null",
+        "{}",
+        "{\"a\",NULL}",
+        "\\",
+        "\"",
+        "'",
+        "\\N",
+        "\t\r\n\x0b\x0c",
+        "\u{feff}",
+        "ﬀ\u{301}🌊",
+    ];
     prop_oneof![
         select(odd.to_vec()).prop_map(str::to_owned),
         "[a-z ,{}\"'\\\\]{0,12}",
@@ -184,14 +223,17 @@ fn date(years: RangeInclusive<i64>) -> BoxedStrategy<(String, &'static str)> {
 
 /// Up to `hours` o'clock, which is a time of its own.
 fn time(hours: u8) -> impl Strategy<Value = String> + Clone {
-    let usual = (0..24u8, 0..60u8, 0..60u8, prop_oneof![Just(0), Just(1), Just(999_999), Just(500_000), 0..1_000_000u32]);
-    let usual = usual.prop_map(|(hour, minute, second, micros)| format!("{hour:02}:{minute:02}:{second:02}.{micros:06}"));
+    let usual =
+        (0..24u8, 0..60u8, 0..60u8, prop_oneof![Just(0), Just(1), Just(999_999), Just(500_000), 0..1_000_000u32]);
+    let usual =
+        usual.prop_map(|(hour, minute, second, micros)| format!("{hour:02}:{minute:02}:{second:02}.{micros:06}"));
     prop_oneof![9 => usual, 1 => Just(if hours == 24 { "24:00:00".to_owned() } else { "00:00:00".to_owned() })]
 }
 
 /// What the wire can hold: the last years of Postgres' range are beyond 64 bits of microseconds since 1970.
 fn timestamp(zone: &'static str) -> BoxedStrategy<String> {
-    let instants = (date(-4712..=294_246), time(23)).prop_map(move |((date, bc), time)| format!("{date} {time}{zone}{bc}"));
+    let instants =
+        (date(-4712..=294_246), time(23)).prop_map(move |((date, bc), time)| format!("{date} {time}{zone}{bc}"));
     instants.boxed().infinite()
 }
 
@@ -207,7 +249,7 @@ fn json() -> BoxedStrategy<serde_json::Value> {
     let node = leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-            proptest::collection::btree_map(any_text(), inner, 0..4).prop_map(|map| Json::from_iter(map)),
+            proptest::collection::btree_map(any_text(), inner, 0..4).prop_map(Json::from_iter),
         ]
     });
     node.boxed()
@@ -225,9 +267,7 @@ fn inet6() -> BoxedStrategy<String> {
         select(vec![0, 1, 0xffff_0102_0304, u128::MAX, 0xfe80 << 112, 0x2001_0db8 << 96, 0x0102_0304]),
         any::<[bool; 8]>().prop_map(|groups| groups.iter().fold(0, |bits, set| bits << 16 | u128::from(*set))),
     ];
-    (addresses, 0..=129u8)
-        .prop_map(|(bits, mask)| with_mask(std::net::Ipv6Addr::from(bits), mask, 128))
-        .boxed()
+    (addresses, 0..=129u8).prop_map(|(bits, mask)| with_mask(std::net::Ipv6Addr::from(bits), mask, 128)).boxed()
 }
 
 fn with_mask(address: impl std::fmt::Display, mask: u8, longest: u8) -> String {
