@@ -4,6 +4,7 @@ mod bad_input;
 mod kills;
 mod load;
 mod load_complete;
+mod majors;
 mod outage;
 mod planted;
 mod reader;

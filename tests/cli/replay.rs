@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use penstock_wire::account::Account;
 use penstock_wire::partition::Partitioner;
@@ -13,37 +13,45 @@ use rdkafka::message::{Message, OwnedMessage};
 use crate::copy::{Copy, records};
 use crate::site::{PATIENCE, SCHEMA, Site, text};
 
-/// The LSN and the time in the middle of what was delivered.
-struct Middle {
+/// A topic with one of everything, and the LSN and the time in the middle of it.
+struct Delivered {
+    site: Site,
     lsn: String,
     time: String,
 }
 
-/// A topic with one of everything, delivered once for all tests that only read it.
-fn delivered() -> &'static (Site, Middle) {
-    static DELIVERED: OnceLock<(Site, Middle)> = OnceLock::new();
-    DELIVERED.get_or_init(|| {
-        let site = Site::new(SCHEMA);
-        let mut middle = None;
-        site.deliver(|world| {
-            let sql = |sql: &str| world.database.psql(sql).expect(sql);
-            sql("INSERT INTO items VALUES (1, 'a', 'one'), (2, 'b', 'two'), (3, NULL, 'three')");
-            sql(&format!("INSERT INTO items VALUES (4, '{}', 'four')", neighbour()));
-            sql("INSERT INTO notes VALUES (1, 'a', '{\"z\": 1}')");
-            // Commit times are in microseconds, the records' in milliseconds.
-            let time = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
-            sql("SELECT pg_sleep(0.005)");
-            let answer = sql(&format!("SELECT pg_current_wal_insert_lsn(), {time}"));
-            sql("SELECT pg_sleep(0.005)");
-            let (lsn, time) = answer.split_once('|').expect("two columns");
-            middle = Some(Middle { lsn: lsn.to_owned(), time: time.to_owned() });
-            sql("BEGIN; UPDATE items SET note = 'uno' WHERE id = 1; UPDATE notes SET body = NULL; COMMIT");
-            sql("UPDATE items SET account_id = 'a' WHERE id = 2");
-            sql("DELETE FROM items WHERE id = 1");
-            sql("TRUNCATE notes");
-        });
-        (site, middle.expect("the work was done"))
+/// Delivered once for the tests that only read it. It lives as long as one of them uses it: a static of its own would
+/// never be dropped, and leave its slot on a server that others share.
+fn delivered() -> Arc<Delivered> {
+    static SHARED: Mutex<Weak<Delivered>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let delivered = Arc::new(deliver());
+        *shared = Arc::downgrade(&delivered);
+        delivered
     })
+}
+
+fn deliver() -> Delivered {
+    let site = Site::new(SCHEMA);
+    let mut middle = String::new();
+    site.deliver(|world| {
+        let sql = |sql: &str| world.database.psql(sql).expect(sql);
+        sql("INSERT INTO items VALUES (1, 'a', 'one'), (2, 'b', 'two'), (3, NULL, 'three')");
+        sql(&format!("INSERT INTO items VALUES (4, '{}', 'four')", neighbour()));
+        sql("INSERT INTO notes VALUES (1, 'a', '{\"z\": 1}')");
+        // Commit times are in microseconds, the records' in milliseconds: the middle must be away from both sides.
+        let time = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
+        sql("SELECT pg_sleep(0.005)");
+        middle = sql(&format!("SELECT pg_current_wal_insert_lsn(), {time}"));
+        sql("SELECT pg_sleep(0.005)");
+        sql("BEGIN; UPDATE items SET note = 'uno' WHERE id = 1; UPDATE notes SET body = NULL; COMMIT");
+        sql("UPDATE items SET account_id = 'a' WHERE id = 2");
+        sql("DELETE FROM items WHERE id = 1");
+        sql("TRUNCATE notes");
+    });
+    let (lsn, time) = middle.split_once('|').expect("two columns");
+    Delivered { site, lsn: lsn.to_owned(), time: time.to_owned() }
 }
 
 /// Another account in the partition of account a.
@@ -55,7 +63,7 @@ fn neighbour() -> String {
     names.into_iter().find(|name| partition(name) == partition("a")).expect("one of twelve")
 }
 
-/// Everything that `delivered` changes, in order within an account.
+/// Everything that `deliver` changes, in order within an account.
 const CHANGES: [&str; 10] = [
     "items c 1",
     "items c 2",
@@ -71,7 +79,8 @@ const CHANGES: [&str; 10] = [
 
 #[test]
 fn every_change_is_a_line_with_its_fields_in_their_order() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let read = site.replay(&[]);
     assert_eq!(read.exit, Some(0), "{}", read.err);
     assert_eq!(read.sorted(), CHANGES);
@@ -111,7 +120,8 @@ fn every_change_is_a_line_with_its_fields_in_their_order() {
 
 #[test]
 fn records_of_an_account_come_in_commit_order_from_its_partition() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let read = site.replay(&["--account", "a"]);
     let expected = ["items c 1", "notes c 1", "items u 1", "notes u 1", "items c 2", "items d 1"];
     assert_eq!(read.brief(), expected);
@@ -124,7 +134,8 @@ fn records_of_an_account_come_in_commit_order_from_its_partition() {
 
 #[test]
 fn filters_leave_out_what_was_not_asked_for() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     assert_eq!(site.replay(&["--table", "public.notes"]).sorted(), ["notes c 1", "notes u 1"]);
     assert_eq!(
         site.replay(&["--op", "d,u", "--table", "public.items"]).sorted(),
@@ -140,7 +151,8 @@ fn filters_leave_out_what_was_not_asked_for() {
 
 #[test]
 fn all_records_are_tombstones_and_controls_too() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let read = site.replay(&["--all-records"]);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for line in &read.lines {
@@ -158,13 +170,14 @@ fn all_records_are_tombstones_and_controls_too() {
 
 #[test]
 fn ranges_hold_their_beginning_and_not_their_end() {
-    let (site, middle) = delivered();
+    let delivered = delivered();
+    let Delivered { site, lsn, time } = &*delivered;
     let late = ["items c 2", "items d 1", "items d 2", "items u 1", "notes u 1"];
     let early = ["items c 1", "items c 2", "items c 3", "items c 4", "notes c 1"];
-    assert_eq!(site.replay(&["--from-lsn", &middle.lsn]).sorted(), late);
-    assert_eq!(site.replay(&["--to-lsn", &middle.lsn]).sorted(), early);
-    assert_eq!(site.replay(&["--from-time", &middle.time]).sorted(), late);
-    assert_eq!(site.replay(&["--to-time", &middle.time]).sorted(), early);
+    assert_eq!(site.replay(&["--from-lsn", lsn]).sorted(), late);
+    assert_eq!(site.replay(&["--to-lsn", lsn]).sorted(), early);
+    assert_eq!(site.replay(&["--from-time", time]).sorted(), late);
+    assert_eq!(site.replay(&["--to-time", time]).sorted(), early);
     let of_a = site.replay(&["--account", "a", "--account", &neighbour()]);
     let partition = of_a.lines[0]["partition"].to_string();
     let offset = |index: usize| of_a.lines[index]["offset"].to_string();
@@ -183,7 +196,8 @@ fn ranges_hold_their_beginning_and_not_their_end() {
 
 #[test]
 fn count_tells_how_many_of_what() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let read = site.replay(&["--count"]);
     assert_eq!(read.lines.len(), 1);
     let count = &read.lines[0];
@@ -197,7 +211,8 @@ fn count_tells_how_many_of_what() {
 
 #[test]
 fn duplicates_are_dropped_holes_and_garbage_are_told() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let partition = site.replay(&["--account", "a"]).lines[0]["partition"].as_i64().expect("a partition");
     let all = records(&site.world.bootstrap, &site.world.topic, i32::try_from(partition).unwrap());
     let [first, second, third, fourth, ..] = all.as_slice() else { panic!("{} records", all.len()) };
@@ -233,7 +248,8 @@ fn duplicates_are_dropped_holes_and_garbage_are_told() {
 
 #[test]
 fn transactions_that_are_not_committed_are_read_only_on_request() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let all = records(&site.world.bootstrap, &site.world.topic, 0);
     let copy = Copy::new(&site.world.bootstrap);
     copy.write(&[&all[0]]);
@@ -246,7 +262,8 @@ fn transactions_that_are_not_committed_are_read_only_on_request() {
 
 #[test]
 fn an_end_that_falls_behind_a_marker_of_kafkas_own_holds() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let all = records(&site.world.bootstrap, &site.world.topic, 0);
     let copy = Copy::new(&site.world.bootstrap);
     copy.write(&[&all[0]]);
@@ -292,7 +309,8 @@ fn tail_shows_what_comes_with_its_delay_and_ends_well_when_interrupted() {
 
 #[test]
 fn whoever_stops_reading_the_lines_is_no_error() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     let mut replay = site.reader("replay", &site.world.topic, &[]).spawn().expect("start penstock");
     drop(replay.stdout.take());
     let output = replay.wait_with_output().expect("its end");
@@ -301,7 +319,8 @@ fn whoever_stops_reading_the_lines_is_no_error() {
 
 #[test]
 fn wrong_calls_exit_2_and_servers_that_are_not_there_1() {
-    let (site, _) = delivered();
+    let delivered = delivered();
+    let site = &delivered.site;
     for (arguments, said) in [
         (&["--from-lsn", "12"][..], "not an LSN"),
         (&["--from-time", "yesterday"], "is no time"),
