@@ -44,8 +44,8 @@ pub enum Verdict {
     Stop,
 }
 
-/// Looks at everything.
-pub async fn check(config: &Config, brokers: &Brokers, registry: &Registry) -> Report {
+/// Looks at everything. `from_now`: the bridge is told to go on although rows from before its first start are missing.
+pub async fn check(config: &Config, brokers: &Brokers, registry: &Registry, from_now: bool) -> Report {
     let mut catalog = Catalog::new(config.source.server.connect_options("penstock check"));
     let (mut report, kafka) = {
         let postgres = postgres::look(config, &mut catalog);
@@ -60,7 +60,7 @@ pub async fn check(config: &Config, brokers: &Brokers, registry: &Registry) -> R
     let (seen, answers) = registry::look(config, registry, postgres.then_some(&mut catalog)).await;
     report.add(seen);
     if postgres && kafka && answers {
-        let started = start::look(config, brokers, registry, &mut catalog).await;
+        let started = start::look(config, brokers, registry, &mut catalog, from_now).await;
         report.add_start(started);
     }
     report
@@ -83,11 +83,11 @@ impl Report {
     }
 
     /// Where slot, progress and topic are no beginning, `setup` is not the remedy for the one that is missing.
-    fn add_start(&mut self, start: Self) {
-        if start.verdict() == Verdict::Stop {
+    fn add_start(&mut self, start: start::Start) {
+        if start.refused {
             self.findings.retain(|finding| !finding.mended_by_setup);
         }
-        self.add(start);
+        self.add(start.report);
     }
 
     fn look(&mut self, what: &'static str, seen: impl Into<String>) {
@@ -162,9 +162,15 @@ mod tests {
     fn setup_is_no_remedy_where_something_of_an_earlier_start_is_left() {
         let mut report = Report::default();
         report.left_to_setup("slot s", "there is no such slot");
-        let mut start = Report::default();
-        start.stop("start", "progress without slot", "…");
-        report.add_start(start);
-        assert_eq!(report.findings.iter().map(|finding| finding.subject.as_str()).collect::<Vec<_>>(), ["start"]);
+        let subjects = |report: &Report| report.findings.iter().map(|found| found.subject.clone()).collect::<Vec<_>>();
+        let start = |refused| {
+            let mut report = Report::default();
+            report.stop("start", "what", "remedy");
+            start::Start { report, refused }
+        };
+        report.add_start(start(false));
+        assert_eq!(subjects(&report), ["slot s", "start"], "rows that would be missing leave it to setup");
+        report.add_start(start(true));
+        assert_eq!(subjects(&report), ["start", "start"]);
     }
 }

@@ -20,6 +20,13 @@ use crate::stored::{StoredError, newest_progress};
 
 const SUBJECT: &str = "start";
 
+/// What was seen.
+pub(super) struct Start {
+    pub(super) report: Report,
+    /// Slot, progress and topic are no beginning.
+    pub(super) refused: bool,
+}
+
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
@@ -32,12 +39,19 @@ enum StartError {
     Topic(#[from] TopicsError),
 }
 
-pub(super) async fn look(config: &Config, brokers: &Brokers, registry: &Registry, catalog: &mut Catalog) -> Report {
+pub(super) async fn look(
+    config: &Config,
+    brokers: &Brokers,
+    registry: &Registry,
+    catalog: &mut Catalog,
+    from_now: bool,
+) -> Start {
     let mut report = Report::default();
-    if let Err(error) = ask(config, brokers, registry, catalog, &mut report).await {
-        report.stop(SUBJECT, describe(&error), error.advice());
+    let asked = ask(config, brokers, registry, catalog, from_now, &mut report).await;
+    if let Err(error) = &asked {
+        report.stop(SUBJECT, describe(error), error.advice());
     }
-    report
+    Start { report, refused: asked.unwrap_or(false) }
 }
 
 impl StartError {
@@ -51,13 +65,15 @@ impl StartError {
     }
 }
 
+/// Whether it was refused.
 async fn ask(
     config: &Config,
     brokers: &Brokers,
     registry: &Registry,
     catalog: &mut Catalog,
+    from_now: bool,
     report: &mut Report,
-) -> Result<(), StartError> {
+) -> Result<bool, StartError> {
     let slot = catalog.slot(&config.source.slot).await?.map(|slot| Slot {
         lost: slot.wal_status == Some(WalStatus::Lost),
         confirmed: slot.confirmed_lsn.unwrap_or_default(),
@@ -79,13 +95,16 @@ async fn ask(
         partitions: config.kafka.partitions,
     };
     match decide(&pinned, &server, slot.as_ref(), progress, topic.as_ref()) {
-        Ok(Decision::Resume(progress)) => resume(&progress, report),
-        Ok(Decision::FirstStart) => first_start(config, catalog, report).await?,
+        Ok(Decision::Resume(progress)) => resume(&progress, from_now, report),
+        Ok(Decision::FirstStart) => first_start(config, catalog, from_now, report).await?,
         // The topic's own finding says it.
         Err(Refusal::Repartitioned { .. }) => {}
-        Err(refusal) => report.stop(SUBJECT, refusal.to_string(), refusal.remedy()),
+        Err(refusal) => {
+            report.stop(SUBJECT, refusal.to_string(), refusal.remedy());
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn identify(config: &Config) -> Result<SystemIdentity, SourceError> {
@@ -95,28 +114,35 @@ async fn identify(config: &Config) -> Result<SystemIdentity, SourceError> {
     Ok(identity)
 }
 
-fn resume(progress: &Progress, report: &mut Report) {
+fn resume(progress: &Progress, from_now: bool, report: &mut Report) {
     let clock = format_us(progress.postgres_clock_us);
     let seen = format!("resumes in epoch {} behind {}, Postgres' clock then {clock}", progress.epoch, progress.end_lsn);
     report.look(SUBJECT, seen);
     if !progress.load_complete {
-        report.warn(
-            SUBJECT,
-            "rows from before the first start are missing in the topic: the load is incomplete",
-            "readers know it; rows come as they change",
-        );
+        let what = "rows that captured tables held before the first start were never delivered";
+        incomplete(what.to_owned(), from_now, report);
     }
 }
 
-async fn first_start(config: &Config, catalog: &mut Catalog, report: &mut Report) -> Result<(), StartError> {
+/// Stops a bridge that was not told to go on without the rows.
+fn incomplete(what: String, from_now: bool, report: &mut Report) {
+    match from_now {
+        true => report.warn(SUBJECT, what, "readers are told that the load is incomplete; rows come as they change"),
+        false => report.stop(SUBJECT, what, "go on without them: penstock run --from-now (and check --from-now)"),
+    }
+}
+
+async fn first_start(
+    config: &Config,
+    catalog: &mut Catalog,
+    from_now: bool,
+    report: &mut Report,
+) -> Result<(), StartError> {
     report.look(SUBJECT, "first start: there is neither slot nor progress, and the topic is empty or not there");
     let tables = captured(config, catalog).await?;
     if let Some(rows) = rows_text(&catalog.rows(&tables).await?) {
-        report.warn(
-            SUBJECT,
-            format!("these tables already hold rows, which a bridge that starts now never delivers: {rows}"),
-            "begin before the first row is written, or go on without them: penstock run --from-now",
-        );
+        let what = format!("these tables already hold rows, which a bridge that starts now never delivers: {rows}");
+        incomplete(what, from_now, report);
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ use crate::registry::Registry;
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
+    /// For a bridge that runs with --from-now: that rows from before its first start are missing does not stop it.
+    #[arg(long)]
+    from_now: bool,
     /// One JSON object: verdict (ready, setup, stop), looks [{what, seen}], findings [{severity, subject, what, remedy,
     /// mended_by_setup}].
     #[arg(long)]
@@ -28,7 +31,7 @@ pub(super) fn run(config: &Config, args: &CheckArgs) -> ExitCode {
     };
     let report = match runtime() {
         Ok(runtime) => {
-            let report = runtime.block_on(check(config, &endpoints::brokers(&config.kafka), &registry));
+            let report = runtime.block_on(check(config, &endpoints::brokers(&config.kafka), &registry, args.from_now));
             runtime.shutdown_background();
             report
         }

@@ -97,6 +97,9 @@ enum Command {
     /// They are those that would be registered if the bridge began now. Asks only Postgres. Commit them: then a change of
     /// a table is seen in review, and --check fails until the files tell it too.
     Schema(schema::SchemaArgs),
+    /// Run a mock broker and a registry in memory, for the demo where real ones cannot be had. Proves nothing.
+    #[command(hide = true)]
+    Trial(crate::trial::TrialArgs),
 }
 
 /// Parses the command line and does what it says.
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => with_config(&args.config, |config| check::run(&config, &args)),
         Command::Status(args) => with_config(&args.config, |config| status::run(&config, &args)),
         Command::Schema(args) => with_config(&args.config, |config| schema::run(&config, &args)),
+        Command::Trial(args) => crate::trial::main(&args),
     }
 }
 

@@ -96,6 +96,8 @@ pub async fn open(
     let mut config = brokers.reader(extent.isolation);
     // At the end of a partition the broker answers only after this time: it is what finding the end costs.
     config.set("fetch.wait.max.ms", "50").set("queued.max.messages.kbytes", "32768");
+    // A full queue is soon emptied here; by default librdkafka would not look again for a second.
+    config.set("fetch.queue.backoff.ms", "5");
     let consumer: StreamConsumer = config.create().map_err(kafka("configure a reader"))?;
     let consumer = Arc::new(consumer);
     let (asking, extent, accounts) = (Arc::clone(&consumer), extent.clone(), accounts.clone());

@@ -181,7 +181,11 @@ pub async fn captured(config: &Config, catalog: &mut Catalog) -> Result<BTreeMap
 }
 
 fn refused(name: &TableName, source: TableFault) -> SchemaFilesError {
-    SchemaFilesError::Table(Box::new(Fault::Table { schema: name.schema.clone(), table: name.table.clone(), source: Box::new(source) }))
+    SchemaFilesError::Table(Box::new(Fault::Table {
+        schema: name.schema.clone(),
+        table: name.table.clone(),
+        source: Box::new(source),
+    }))
 }
 
 /// The message that would announce the table.

@@ -67,14 +67,25 @@ fn a_first_start_is_nothing_that_stops_and_what_was_set_up_is_ready() {
 }
 
 #[test]
-fn a_first_start_over_rows_warns_that_they_would_be_missing() {
+fn missing_rows_of_before_the_first_start_stop_unless_told_to_go_on() {
     let site = Site::new(&format!("{SCHEMA} INSERT INTO items VALUES (1, 'a', 'one')"));
-    let (report, exit) = check(&site);
-    assert_eq!(exit, Some(0), "{report:#}");
-    let start = finding(&report, "start");
-    assert_eq!(start["severity"], "warn");
-    assert!(start["what"].as_str().unwrap().contains("public.items (some rows)"), "{start}");
-    assert!(start["remedy"].as_str().unwrap().contains("--from-now"), "{start}");
+    for (what, look) in
+        [("these tables already hold rows", "first start"), ("were never delivered", "resumes in epoch 1")]
+    {
+        let (report, exit) = check(&site);
+        assert_eq!(exit, Some(1), "{report:#}");
+        assert!(report["looks"][3]["seen"].as_str().unwrap().starts_with(look), "{report:#}");
+        let start = finding(&report, "start");
+        assert_eq!(start["severity"], "stop");
+        assert!(start["what"].as_str().unwrap().contains(what), "{start}");
+        assert!(start["remedy"].as_str().unwrap().contains("penstock run --from-now"), "{start}");
+        let told = site.command("check", &["--from-now", "--json"], 1);
+        let report: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+        assert_eq!(told.status.code(), Some(0), "{report:#}");
+        assert_eq!(finding(&report, "start")["severity"], "warn");
+        // The second time round it is set up.
+        assert!(site.command("setup", &[], 1).status.success());
+    }
 }
 
 #[test]

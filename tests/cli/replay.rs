@@ -11,7 +11,8 @@ use penstock_wire::partition::Partitioner;
 use rdkafka::message::{Message, OwnedMessage};
 
 use crate::copy::{Copy, records};
-use crate::site::{PATIENCE, SCHEMA, Site, text};
+use crate::site::{PATIENCE, SCHEMA, Site, penstock, text};
+use crate::world::World;
 
 /// A topic with one of everything, and the LSN and the time in the middle of it.
 struct Delivered {
@@ -318,6 +319,26 @@ fn whoever_stops_reading_the_lines_is_no_error() {
 }
 
 #[test]
+fn a_configuration_of_kafka_and_registry_is_enough() {
+    let delivered = delivered();
+    let World { bootstrap, registry_url, topic, .. } = &delivered.site.world;
+    let folder = tempfile::tempdir().expect("a folder");
+    let sections =
+        format!("[kafka]\nbrokers = [{bootstrap:?}]\ntopic = {topic:?}\n[registry]\nurl = {registry_url:?}\n");
+    std::fs::write(folder.path().join("penstock.toml"), &sections).expect("write the configuration");
+    let count = |arguments: &[&str]| {
+        let mut replay = penstock("replay");
+        let output = replay.arg("--count").args(arguments).current_dir(folder.path()).output().expect("run penstock");
+        (output.status.code(), text(&output.stdout).starts_with("{\"records\":10,"), text(&output.stderr))
+    };
+    assert_eq!(count(&[]), (Some(0), true, String::new()), "the file that lies there is read");
+    std::fs::write(folder.path().join("other.toml"), sections.replace("topic", "topics")).expect("write another");
+    let (exit, _, err) = count(&["--config", "other.toml"]);
+    assert_eq!(exit, Some(2));
+    assert!(err.contains("kafka.topics") && err.contains("did you mean topic?"), "{err}");
+}
+
+#[test]
 fn wrong_calls_exit_2_and_servers_that_are_not_there_1() {
     let delivered = delivered();
     let site = &delivered.site;
@@ -333,7 +354,7 @@ fn wrong_calls_exit_2_and_servers_that_are_not_there_1() {
         assert_eq!(read.exit, Some(2), "{arguments:?}: {}", read.err);
         assert!(read.err.contains(said), "{arguments:?}: {}", read.err);
     }
-    let missing = crate::site::penstock("replay").args(["--brokers", "a:1"]).output().expect("run penstock");
+    let missing = penstock("replay").args(["--brokers", "a:1"]).output().expect("run penstock");
     assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
     assert!(text(&missing.stderr).contains("registry.url"), "{}", text(&missing.stderr));
     let read = site.replay(&["--partition", "12"]);

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Accounts that the demo's data has.
 pub const ACCOUNTS: u32 = 20;
 
+/// Partitions of the demo's topic: the default.
+pub const PARTITIONS: u32 = 12;
+
 /// Sessions that write at the same time; more of them than accounts would only wait for each other.
 pub const SESSIONS: u64 = 4;
 

@@ -24,6 +24,7 @@ mod say;
 mod servers;
 mod steps;
 mod tests_run;
+mod trial;
 mod verdict;
 mod workload;
 

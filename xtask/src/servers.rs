@@ -31,6 +31,11 @@ impl Existing {
         self.postgres.is_some() && self.kafka.is_some() && self.registry.is_some()
     }
 
+    /// Whether any server is somebody else's.
+    pub fn are_any(&self) -> bool {
+        self.postgres.is_some() || self.kafka.is_some() || self.registry.is_some()
+    }
+
     /// What has to be fetched to start the others.
     pub fn bundles(&self) -> Vec<Bundle> {
         let mut bundles = Vec::new();

@@ -27,7 +27,7 @@ pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     stage.load()?;
     let committed = ledger::count(&mut stage.questions)?;
-    let mut viewer = Viewer::new(stage)?;
+    let mut viewer = Viewer::default();
     // The first rows are too many to be read: they are counted.
     while viewer.rows < committed {
         if let Next::End = viewer.next(stage, None)? {
@@ -117,6 +117,7 @@ enum Next {
 }
 
 /// Reads, counts and prints.
+#[derive(Debug, Default)]
 struct Viewer {
     delays: Delays,
     rows: u64,
@@ -125,10 +126,6 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn new(_stage: &Stage) -> anyhow::Result<Self> {
-        Ok(Self { delays: Delays::default(), rows: 0, current: None })
-    }
-
     fn show(&self, stage: &mut Stage) -> anyhow::Result<Show> {
         let rows = stage.questions.run("SELECT id, name FROM accounts;")?;
         let accounts: BTreeMap<String, String> =

@@ -5,20 +5,23 @@
 
 mod live;
 mod once;
+mod reading;
 mod show;
 mod stage;
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use penstock_testbed::artifacts::{Bundle, Cache, Progress};
+use penstock_testbed::artifacts::{self, Bundle, Cache, Progress};
 
 use crate::binary;
 use crate::machine::{self, Purpose};
 use crate::say;
 use crate::servers::{Existing, Servers};
 use crate::steps::{Step, Steps, Voice};
-use stage::Stage;
+use crate::trial::Trial;
+use stage::{Names, Stage};
 
 /// What the demo is asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,9 +46,15 @@ pub struct Options {
     /// Seed of the workload's choices.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// With --once: let the exit code be 0 although only a mock broker could be had, which proves nothing.
+    #[arg(long, requires = "once")]
+    pub allow_mock: bool,
+    /// Do as if neither Kafka nor a registry could be had.
+    #[arg(long, hide = true, conflicts_with_all = ["kafka", "registry"])]
+    pub mock: bool,
     /// Run this penstock instead of building one.
     #[arg(long, value_name = "FILE")]
-    pub binary: Option<std::path::PathBuf>,
+    pub binary: Option<PathBuf>,
     /// Forget one record that the reader saw: shows that the comparison of --once notices.
     #[arg(long, hide = true, requires = "once")]
     pub forget_one: bool,
@@ -55,11 +64,16 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     machine::prepare(Purpose::Demo, options.yes)?;
     let cache = Cache::from_environment();
-    let bundles: Vec<Bundle> =
-        options.existing.bundles().into_iter().filter(|&bundle| cache.find(bundle).is_none()).collect();
+    let wanted = |bundle: &Bundle| {
+        let by_mock = options.mock && matches!(bundle, Bundle::Kafka | Bundle::Registry);
+        !by_mock && cache.find(*bundle).is_none()
+    };
+    let bundles: Vec<Bundle> = options.existing.bundles().into_iter().filter(wanted).collect();
     let mut steps = Steps::new(plan(options, &bundles));
+    let mut mock = options.mock;
     for bundle in bundles {
-        steps.run(Voice::Silent, || Ok(cache.ensure(bundle, &tell)?))?;
+        let fetched = steps.run(Voice::Silent, || Ok(cache.ensure(bundle, &tell)?));
+        mock |= fall_back(bundle, fetched, options)?;
     }
     let binary = match &options.binary {
         Some(binary) => std::path::absolute(binary)?,
@@ -67,20 +81,58 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         None if std::io::stderr().is_terminal() => steps.run(Voice::Own, binary::build)?,
         None => steps.run(Voice::Silent, binary::build)?,
     };
-    let servers = match options.existing.are_all() {
-        true => Servers::start(&options.existing, &cache)?,
-        false => steps.run(Voice::Silent, || Servers::start(&options.existing, &cache))?,
+    let names = Names::new(options.existing.are_any());
+    let trial = match mock {
+        true => Some(Trial::start(&binary, &names.topic)?),
+        false => None,
     };
-    let mut stage = steps.run(Voice::Silent, || Stage::set(servers, &binary))?;
+    let existing = trial.as_ref().map_or_else(|| options.existing.clone(), |trial| trial.instead(&options.existing));
+    let mut servers = match existing.are_all() {
+        true => Servers::start(&existing, &cache)?,
+        false => steps.run(Voice::Silent, || Servers::start(&existing, &cache))?,
+    };
+    if mock {
+        servers.broker = "librdkafka's mock broker (proves nothing)".to_owned();
+    }
+    servers.shared = options.existing.are_any();
+    let mut stage = steps.run(Voice::Silent, || Stage::set(servers, &binary, names))?;
     let outcome = match options.once {
-        true => once::run(&mut stage, options),
+        true => once::run(&mut stage, options, mock),
         false => live::run(&mut stage, options),
     };
     // Also after a failure, whose own words matter more than those of the clearing up.
     let cleared = stage.clear();
+    drop(trial);
     let code = outcome?;
     cleared?;
-    Ok(code)
+    if mock {
+        say::line(MOCK);
+    }
+    match mock && options.once && !options.allow_mock {
+        true => Ok(ExitCode::FAILURE),
+        false => Ok(code),
+    }
+}
+
+/// Said before and after.
+const MOCK: &str = "\n*** THIS RUNS ON A MOCK BROKER AND A REGISTRY IN MEMORY, WHICH PROVE NOTHING. ***\n";
+
+/// Whether a mock must do what could not be fetched; whatever else failed stays an error.
+fn fall_back(bundle: Bundle, fetched: anyhow::Result<PathBuf>, options: &Options) -> anyhow::Result<bool> {
+    let error = match fetched {
+        Ok(_) => return Ok(false),
+        Err(error) => error,
+    };
+    let replaceable = matches!(bundle, Bundle::Kafka | Bundle::Registry)
+        && options.existing.kafka.is_none()
+        && options.existing.registry.is_none()
+        && matches!(error.downcast_ref(), Some(artifacts::Error::Fetch { .. }));
+    if !replaceable {
+        return Err(error);
+    }
+    say::line(format!("{error:#}"));
+    say::line(MOCK);
+    Ok(true)
 }
 
 fn plan(options: &Options, bundles: &[Bundle]) -> Vec<Step> {

@@ -4,25 +4,21 @@
 //! Invariant: it passes only if it also did what it is meant to do: enough events, accounts, seconds, and each kind.
 
 use std::process::ExitCode;
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Options;
-use super::stage::{News, Stage};
+use super::reading::{Reading, now};
+use super::stage::Stage;
 use crate::delays::Delays;
 use crate::ledger::{self, Entry};
 use crate::limits;
 use crate::reader::Count;
-use crate::record::{Content, Op, Record};
 use crate::say;
 use crate::verdict::{self, Mix, Verdict};
 use crate::workload::Workload;
 
-/// Partitions of the demo's topic: the default.
-const PARTITIONS: u32 = 12;
 /// When, as a share of the load, what happens.
 const TRUNCATES_AT: [f64; 2] = [0.3, 0.7];
 const KILL_AT: f64 = 0.5;
@@ -30,11 +26,11 @@ const KILL_AT: f64 = 0.5;
 const PAUSE_PER_SECOND_AHEAD: Duration = Duration::from_millis(50);
 
 /// Runs the load and judges it.
-pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(stage: &mut Stage, options: &Options, mock: bool) -> anyhow::Result<ExitCode> {
     let mut reading = Reading::default();
     stage.load()?;
     reading.first_rows(stage)?;
-    let mut load = Load::start(stage, options)?;
+    let mut load = Load::start(stage, options, mock)?;
     while !load.over(stage)? {
         reading.take(stage, limits::PACE_EVERY)?;
         load.tick(stage, &mut reading)?;
@@ -54,7 +50,7 @@ pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
         broker: stage.servers.broker.clone(),
         mix: Mix::of(&entries),
         shortcomings: Vec::new(),
-        delays: reading.delays(&load),
+        delays: reading.delays(load.outage.span()),
         verdict,
         load,
     };
@@ -64,7 +60,7 @@ pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn judge(entries: &[Entry], reading: &Reading, count: Count) -> Verdict {
-    let mut verdict = verdict::judge(entries, &reading.records, PARTITIONS);
+    let mut verdict = verdict::judge(entries, &reading.records, limits::PARTITIONS);
     // The reader drops what it has seen before; what it dropped was there nevertheless.
     verdict.duplicated += count.repeated;
     verdict.missing += count.holes;
@@ -93,6 +89,8 @@ struct Load {
 /// The bridge's death and its return.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Outage {
+    /// None is wanted: a mock broker shows aborted records.
+    None,
     Ahead,
     /// Since then, in seconds of the machine's clock.
     Since(f64),
@@ -100,6 +98,16 @@ enum Outage {
         killed: f64,
         ready: f64,
     },
+}
+
+impl Outage {
+    /// From the kill until changes flowed again.
+    fn span(self) -> Option<(f64, f64)> {
+        match self {
+            Self::Over { killed, ready } => Some((killed, ready)),
+            Self::None | Self::Ahead | Self::Since(_) => None,
+        }
+    }
 }
 
 /// A load that is over.
@@ -110,7 +118,7 @@ struct Done {
 }
 
 impl Load {
-    fn start(stage: &mut Stage, options: &Options) -> anyhow::Result<Self> {
+    fn start(stage: &mut Stage, options: &Options, mock: bool) -> anyhow::Result<Self> {
         let events_before = ledger::count(&mut stage.questions)?;
         say::line(format!(
             "load: {} initial rows, then {} and more row events in {} s and more, over {} accounts, by {} sessions",
@@ -131,13 +139,13 @@ impl Load {
             truncates: 0,
             paced: now,
             reported: now,
-            outage: Outage::Ahead,
+            outage: if mock { Outage::None } else { Outage::Ahead },
         })
     }
 
     /// Whether enough was done. Asks for what was really committed only when it may be.
     fn over(&self, stage: &mut Stage) -> anyhow::Result<bool> {
-        let outage_over = matches!(self.outage, Outage::Over { .. });
+        let outage_over = matches!(self.outage, Outage::Over { .. } | Outage::None);
         let long_enough = self.started.elapsed().as_secs_f64() >= self.seconds_wanted;
         if !outage_over || !long_enough || self.events < self.events_wanted {
             return Ok(false);
@@ -198,7 +206,7 @@ impl Load {
             Outage::Since(killed) if now() - killed > limits::READY_TIMEOUT.as_secs_f64() => {
                 stage.bridge.wait_ready()?;
             }
-            Outage::Ahead | Outage::Since(_) | Outage::Over { .. } => {}
+            Outage::None | Outage::Ahead | Outage::Since(_) | Outage::Over { .. } => {}
         }
         Ok(())
     }
@@ -207,113 +215,6 @@ impl Load {
         self.workload.stop()?;
         Ok(Done { seconds: self.started.elapsed().as_secs_f64(), outage: self.outage })
     }
-}
-
-/// What the reader got.
-#[derive(Debug, Default)]
-struct Reading {
-    records: Vec<Record>,
-    /// When each was read, in seconds of the machine's clock.
-    times: Vec<f64>,
-    /// How many of them are the initial rows', whose delays are those of a few huge transactions and of a registry that
-    /// has just started.
-    first: usize,
-}
-
-impl Reading {
-    /// Takes what is there; waits for the first for at most `patience`. False if nothing came.
-    fn take(&mut self, stage: &Stage, patience: Duration) -> anyhow::Result<bool> {
-        let mut next = stage.news.recv_timeout(patience);
-        let mut any = false;
-        let until = Instant::now() + limits::PACE_EVERY;
-        loop {
-            match next {
-                Ok(News::Line(line)) => self.add(&line)?,
-                Ok(News::Interrupted) => bail!("interrupted; nothing was judged"),
-                Ok(News::ReaderEnded) | Err(RecvTimeoutError::Disconnected) => {
-                    bail!("the reader ended: {}", stage.reader.said())
-                }
-                Err(RecvTimeoutError::Timeout) => return Ok(any),
-            }
-            any = true;
-            if Instant::now() > until {
-                return Ok(true);
-            }
-            next = stage.news.recv_timeout(Duration::ZERO);
-        }
-    }
-
-    /// Reads the initial rows.
-    fn first_rows(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        let expected = expected_records(&ledger::read(&mut stage.questions)?);
-        let started = Instant::now();
-        while self.arrived() < expected {
-            self.take(stage, limits::PACE_EVERY)?;
-            stage.bridge.check()?;
-            if started.elapsed() > limits::READY_TIMEOUT {
-                bail!("of the {expected} initial records only {} arrived", self.arrived());
-            }
-        }
-        self.first = self.records.len();
-        Ok(())
-    }
-
-    /// Records that the ledger explains.
-    fn arrived(&self) -> usize {
-        self.records.iter().filter(|record| !matches!(record.content, Content::Control { .. })).count()
-    }
-
-    fn add(&mut self, line: &str) -> anyhow::Result<()> {
-        let json: Value = line.parse().with_context(|| format!("the reader printed {line:?}"))?;
-        self.records.push(Record::from_json(&json).with_context(|| format!("the reader printed {line}"))?);
-        self.times.push(now());
-        Ok(())
-    }
-
-    /// Reads until as many records have come as must come, or until nothing comes any more.
-    fn drain(&mut self, stage: &Stage, entries: &[Entry]) -> anyhow::Result<()> {
-        let expected = expected_records(entries);
-        let mut heard = Instant::now();
-        while heard.elapsed() < limits::SILENCE_MAX {
-            if self.arrived() >= expected {
-                return Ok(());
-            }
-            stage.bridge.check()?;
-            if self.take(stage, limits::PACE_EVERY)? {
-                heard = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
-    /// All delays of the load, and those of its records that were not under way during the outage.
-    fn delays(&self, load: &Done) -> [Delays; 2] {
-        let mut delays = [Delays::default(), Delays::default()];
-        for (record, &read) in self.records.iter().zip(&self.times).skip(self.first) {
-            let (Content::Row(_), Some(delay_ms)) = (&record.content, record.delay_ms) else {
-                continue;
-            };
-            let committed = read - delay_ms / 1_000.0;
-            let disturbed = match load.outage {
-                Outage::Over { killed, ready } => read > killed && committed < ready,
-                Outage::Ahead | Outage::Since(_) => false,
-            };
-            let [all, undisturbed] = &mut delays;
-            all.add(delay_ms);
-            if !disturbed {
-                undisturbed.add(delay_ms);
-            }
-        }
-        delays
-    }
-}
-
-/// Rows, tombstones, and a truncate in each partition.
-fn expected_records(entries: &[Entry]) -> usize {
-    let truncates = entries.iter().filter(|entry| matches!(entry.event, ledger::Event::Truncate { .. })).count();
-    let rows = entries.iter().flat_map(|entry| entry.event.records());
-    let of_rows: usize = rows.map(|(op, _)| if op == Op::Delete { 2 } else { 1 }).sum();
-    of_rows + truncates * usize::try_from(PARTITIONS).unwrap_or(0)
 }
 
 /// What is told at the end.
@@ -335,7 +236,7 @@ impl Result {
 
     fn find_shortcomings(&self, options: &Options) -> Vec<String> {
         let mix = &self.mix;
-        let kills = u64::from(matches!(self.load.outage, Outage::Over { .. }));
+        let kills = u64::from(self.load.outage.span().is_some());
         let wanted = [
             ("row events", self.verdict.committed, options.events),
             ("accounts", mix.accounts, u64::from(limits::ACCOUNTS)),
@@ -344,7 +245,7 @@ impl Result {
             ("deletes", mix.deletes, 1),
             ("moves", mix.moves, 1),
             ("truncates", mix.truncates, 1),
-            ("kills", kills, 1),
+            ("kills", kills, u64::from(self.load.outage != Outage::None)),
         ];
         let short = wanted.into_iter().filter(|(_, had, wanted)| had < wanted);
         short.map(|(what, had, wanted)| format!("{had} {what} instead of {wanted}")).collect()
@@ -363,10 +264,7 @@ impl Result {
         let Mix { inserts, updates, deletes, moves, truncates, transactions, accounts } = self.mix;
         let [p50, p99, p50_undisturbed, p99_undisturbed] = figures.map(|figure| figure.map(rounded));
         if as_json {
-            let outage = match self.load.outage {
-                Outage::Over { killed, ready } => Some(rounded((ready - killed) * 1_000.0)),
-                Outage::Ahead | Outage::Since(_) => None,
-            };
+            let outage = self.load.outage.span().map(|(killed, ready)| rounded((ready - killed) * 1_000.0));
             let json = json!({
                 "broker": self.broker, "committed": committed, "delivered": delivered, "missing": missing,
                 "duplicated": duplicated, "out_of_order": out_of_order, "p50_ms": p50, "p99_ms": p99,
@@ -374,7 +272,7 @@ impl Result {
                 "kills": u64::from(outage.is_some()), "outage_ms": outage, "seconds": rounded(self.load.seconds),
                 "inserts": inserts, "updates": updates, "deletes": deletes, "moves": moves, "truncates": truncates,
                 "transactions": transactions, "accounts": accounts, "shortcomings": self.shortcomings,
-                "passed": self.passed(),
+                "mock": self.load.outage == Outage::None, "passed": self.passed(),
             });
             println!("{json}");
             return;
@@ -413,9 +311,4 @@ fn rounded(figure: f64) -> f64 {
 fn ratio(part: u64, whole: u64) -> f64 {
     let float = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     float(part) / float(whole)
-}
-
-/// The machine's clock, in seconds.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

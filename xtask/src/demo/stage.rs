@@ -94,14 +94,16 @@ impl Drop for Guest {
 
 /// What the demo calls its own things: on servers of others nobody else's names.
 #[derive(Debug)]
-struct Names {
+pub struct Names {
     source: String,
     database: String,
-    topic: String,
+    /// The change topic.
+    pub topic: String,
 }
 
 impl Names {
-    fn new(shared: bool) -> Self {
+    /// Those of a demo on its own servers, or on `shared` ones.
+    pub fn new(shared: bool) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         match shared {
             false => Self { source: "demo".into(), database: "penstock_demo".into(), topic: "demo.changes".into() },
@@ -116,10 +118,9 @@ impl Names {
 
 impl Stage {
     /// Makes everything and waits until changes flow.
-    pub fn set(servers: Servers, binary: &Path) -> anyhow::Result<Self> {
+    pub fn set(servers: Servers, binary: &Path, names: Names) -> anyhow::Result<Self> {
         let (sender, news) = mpsc::channel();
         watch_signals(sender.clone())?;
-        let names = Names::new(servers.shared);
         let guest = servers.shared.then(|| Guest {
             administration: servers.administration.clone(),
             database: names.database.clone(),
