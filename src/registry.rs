@@ -33,8 +33,10 @@ pub struct RegistryOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The compatibility rule of the subject forbids the schema.
-    #[error("the registry refuses the schema of subject {subject:?} as incompatible (409): {reason}. Nothing was written with it. \
-             Look at the difference with `penstock schema`, then either change the subject's compatibility rule or undo the change of the table")]
+    #[error(
+        "the registry refuses the schema of subject {subject:?} as incompatible (409): {reason}. Nothing was written with it. \
+             Look at the difference with `penstock schema`, then either change the subject's compatibility rule or undo the change of the table"
+    )]
     Incompatible {
         /// The subject.
         subject: String,
@@ -42,7 +44,9 @@ pub enum RegistryError {
         reason: String,
     },
     /// Any other refusal.
-    #[error("the registry refuses subject {subject:?} ({status}): {reason}. Check registry.url, its credentials and rights")]
+    #[error(
+        "the registry refuses subject {subject:?} ({status}): {reason}. Check registry.url, its credentials and rights"
+    )]
     Refused {
         /// The subject, or the schema id asked for.
         subject: String,
@@ -52,7 +56,9 @@ pub enum RegistryError {
         reason: String,
     },
     /// A successful answer without an id in it.
-    #[error("what answers at {url} is not a schema registry: {reason}. registry.url must be the base of a Confluent-compatible API")]
+    #[error(
+        "what answers at {url} is not a schema registry: {reason}. registry.url must be the base of a Confluent-compatible API"
+    )]
     NotARegistry {
         /// The URL.
         url: String,
@@ -100,7 +106,8 @@ impl Registry {
             builder.set_basic_authorization(user, Some(password));
         }
         let url = options.url.clone();
-        let settings = builder.build().map_err(|error| RegistryError::Setup { url: url.clone(), reason: error.error })?;
+        let settings =
+            builder.build().map_err(|error| RegistryError::Setup { url: url.clone(), reason: error.error })?;
         Ok(Self { settings, url, metrics: None })
     }
 

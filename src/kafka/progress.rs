@@ -58,9 +58,11 @@ fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> ProgressError {
 /// The newest progress of `source_name`, or `None` if it never wrote any. Blocks for seconds at most; an open
 /// transaction of another source is an error to be retried.
 pub fn read_newest(brokers: &Brokers, topic: &str, source_name: &str) -> Result<Option<Stored>, ProgressError> {
-    let everything: BaseConsumer = brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
+    let everything: BaseConsumer =
+        brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
     let (start, end) = everything.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
-    let committed: BaseConsumer = brokers.reader(IsolationLevel::ReadCommitted).create().map_err(kafka("configure a reader"))?;
+    let committed: BaseConsumer =
+        brokers.reader(IsolationLevel::ReadCommitted).create().map_err(kafka("configure a reader"))?;
     let (_, stable_end) = committed.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
     if stable_end < end {
         return Err(ProgressError::OpenTransaction { stable_end, end });

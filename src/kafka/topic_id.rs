@@ -32,7 +32,7 @@ pub enum TopicIdError {
 }
 
 /// The id of `topic` in Kafka's text form (22 characters of URL-safe base64). Blocks up to 15 s.
-pub fn topic_id(client: &Client<DefaultClientContext>, topic: &str) -> Result<String, TopicIdError> {
+pub fn topic_id(client: &Client<DefaultClientContext>, broker: i32, topic: &str) -> Result<String, TopicIdError> {
     let unusable = || TopicIdError::Unusable(topic.to_owned());
     let name = CString::new(topic).map_err(|_| unusable())?;
     let mut names: [*const c_char; 1] = [name.as_ptr()];
@@ -44,6 +44,7 @@ pub fn topic_id(client: &Client<DefaultClientContext>, topic: &str) -> Result<St
         let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options = Owned(sys::rd_kafka_AdminOptions_new(client, op), sys::rd_kafka_AdminOptions_destroy);
         sys::rd_kafka_AdminOptions_set_request_timeout(options.0, TIMEOUT_MS, ptr::null_mut(), 0);
+        sys::rd_kafka_AdminOptions_set_broker(options.0, broker, ptr::null_mut(), 0);
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let topics = Owned(topics, sys::rd_kafka_TopicCollection_destroy);
         sys::rd_kafka_DescribeTopics(client, topics.0, options.0, queue.0);

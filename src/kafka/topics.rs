@@ -121,7 +121,8 @@ impl Topics {
         let partitions = i32::try_from(creation.partitions).expect("configuration bounds the partition count");
         self.create_one(&names.changes, partitions, creation, &compacted).await?;
         self.create_one(&names.progress(), 1, creation, &[("cleanup.policy", "compact")]).await?;
-        self.create_one(&names.dead_letter(), 1, creation, &[("cleanup.policy", "delete"), ("retention.ms", "-1")]).await
+        self.create_one(&names.dead_letter(), 1, creation, &[("cleanup.policy", "delete"), ("retention.ms", "-1")])
+            .await
     }
 
     async fn create_one(
@@ -131,6 +132,9 @@ impl Topics {
         creation: Creation,
         more: &[(&str, &str)],
     ) -> Result<(), TopicsError> {
+        if describe(&self.brokers, name).await?.is_some() {
+            return Ok(());
+        }
         let in_sync = creation.min_insync_replicas.to_string();
         let bytes = creation.message_bytes_max.to_string();
         let retention = creation.delete_retention.as_millis().to_string();
@@ -159,7 +163,8 @@ impl Topics {
     pub async fn settings(&self, name: &str) -> Result<BTreeMap<String, String>, TopicsError> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let asked = [ResourceSpecifier::Topic(name)];
-        let described = self.admin.describe_configs(&asked, &options).await.map_err(kafka("describe the topic's settings"))?;
+        let described =
+            self.admin.describe_configs(&asked, &options).await.map_err(kafka("describe the topic's settings"))?;
         let mut settings = BTreeMap::new();
         for resource in described.into_iter().flatten() {
             for entry in resource.entries {
@@ -182,8 +187,11 @@ pub async fn describe(brokers: &Brokers, name: &str) -> Result<Option<TopicState
 }
 
 fn describe_blocking(brokers: &Brokers, name: &str) -> Result<Option<TopicState>, TopicsError> {
-    let admin: AdminClient<DefaultClientContext> = brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
-    let id = match topic_id(admin.inner(), name) {
+    let admin: AdminClient<DefaultClientContext> =
+        brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
+    let known = admin.inner().fetch_metadata(None, TIMEOUT).map_err(kafka("fetch metadata"))?;
+    let broker = known.brokers().first().map_or(-1, rdkafka::metadata::MetadataBroker::id);
+    let id = match topic_id(admin.inner(), broker, name) {
         Ok(id) => id,
         Err(TopicIdError::Missing(_)) => return Ok(None),
         Err(error) => return Err(error.into()),

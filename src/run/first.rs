@@ -16,7 +16,8 @@ use crate::catalog::{Rows, Step, Table};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 
-const FROM_NOW: &str = "Go on without them with `penstock run --from-now`; readers are told that the load is incomplete";
+const FROM_NOW: &str =
+    "Go on without them with `penstock run --from-now`; readers are told that the load is incomplete";
 /// Creating a slot waits for every transaction that is running.
 const SLOT_PATIENCE: Duration = Duration::from_secs(120);
 

@@ -88,7 +88,8 @@ async fn sessions(
         shell.health.no_longer_waits("postgres");
         loop {
             let began = Instant::now();
-            let (end, status) = opening::session(&mut connection, shell, start, &mut fresh, &clock, &mut shutdown).await;
+            let (end, status) =
+                opening::session(&mut connection, shell, start, &mut fresh, &clock, &mut shutdown).await;
             shell.health.streams(false);
             shell.metrics.session_ended();
             if began.elapsed() > HEALTHY_AFTER {

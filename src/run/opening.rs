@@ -133,7 +133,11 @@ async fn open<'a>(
 }
 
 /// Step 1. Waits while another bridge holds the slot.
-async fn take_slot(connection: &mut Connection, shell: &Shell, shutdown: &mut watch::Receiver<bool>) -> Result<(), SessionEnd> {
+async fn take_slot(
+    connection: &mut Connection,
+    shell: &Shell,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Result<(), SessionEnd> {
     let publication = publication_names([shell.config.source.publication.as_str()]);
     let options = [("proto_version", "1"), ("publication_names", publication.as_str()), ("messages", "true")];
     loop {
@@ -192,7 +196,8 @@ async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usi
     let (sender, mut events) = unbounded_channel();
     let config = shell.brokers().producer(&shell.transactional_id(), record_bytes_max);
     let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
-    let sink = Sink::start(config, shell.sink_topics(), sender).map_err(|error| SessionEnd::Run(Box::new(io(error))))?;
+    let sink =
+        Sink::start(config, shell.sink_topics(), sender).map_err(|error| SessionEnd::Run(Box::new(io(error))))?;
     shell.health.waits_for("kafka", "initialising transactions".into());
     match events.recv().await {
         Some(SinkEvent::Ready) => {
@@ -311,6 +316,6 @@ pub(super) async fn slot(shell: &Shell) -> Result<Option<Slot>, RunError> {
 /// The change topic as the decision needs it.
 pub(super) async fn topic(shell: &Shell) -> Result<Option<Topic>, RunError> {
     let state = describe(&shell.brokers(), &shell.names().changes).await?;
-    Ok(state.map(|TopicState { id, offsets, .. }| Topic { id, ends: offsets.into_iter().map(|(_, end)| end).collect() }))
+    Ok(state
+        .map(|TopicState { id, offsets, .. }| Topic { id, ends: offsets.into_iter().map(|(_, end)| end).collect() }))
 }
-

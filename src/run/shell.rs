@@ -106,7 +106,9 @@ impl RunError {
             Self::Refused(refusal) => Some(refusal.remedy()),
             Self::Source(error) => Some(error.advice().to_owned()),
             Self::Catalog(error) => Some(error.advice().to_owned()),
-            Self::Registry(_) | Self::Findings(_) | Self::LoadIncomplete(_) | Self::Partitions(_) | Self::Io { .. } => None,
+            Self::Registry(_) | Self::Findings(_) | Self::LoadIncomplete(_) | Self::Partitions(_) | Self::Io { .. } => {
+                None
+            }
             Self::Topics(_) | Self::Progress(_) => {
                 Some("Check kafka.brokers, the credentials in kafka.properties, and that the brokers are up.".into())
             }
@@ -305,7 +307,8 @@ async fn register_own(registry: &Registry, topic: &str, health: &Health) -> Resu
     let subject = |name: &str| format!("{topic}-penstock.wire.{name}");
     let key = registry.register(&subject("ControlKey"), ControlKey::schema(), health).await?;
     let value = registry.register(&subject("Control"), Control::schema(), health).await?;
-    let progress = registry.register(&format!("{topic}.progress-penstock.wire.Progress"), Progress::schema(), health).await?;
+    let progress =
+        registry.register(&format!("{topic}.progress-penstock.wire.Progress"), Progress::schema(), health).await?;
     registry.register(&format!("{topic}.dead_letter-penstock.wire.DeadLetter"), DeadLetter::schema(), health).await?;
     Ok(OwnSchemas { control: (key, value), progress })
 }
@@ -336,13 +339,19 @@ pub fn rules(config: &Config) -> Rules {
         of(table, &mut |rules| rules.account_column = Some(column.to_owned()));
     }
     for column in &config.tables.exclude {
-        of(&column.table, &mut |rules| { rules.exclude.insert(column.column.clone()); });
+        of(&column.table, &mut |rules| {
+            rules.exclude.insert(column.column.clone());
+        });
     }
     for column in &config.tables.ignore_updates {
-        of(&column.table, &mut |rules| { rules.ignore.insert(column.column.clone()); });
+        of(&column.table, &mut |rules| {
+            rules.ignore.insert(column.column.clone());
+        });
     }
     for column in &config.tables.accept_unchanged {
-        of(&column.table, &mut |rules| { rules.accept_unchanged.insert(column.column.clone()); });
+        of(&column.table, &mut |rules| {
+            rules.accept_unchanged.insert(column.column.clone());
+        });
     }
     rules
 }

@@ -106,7 +106,11 @@ impl<'a> Streaming<'a> {
     }
 
     /// Until something ends it. The connection stays in the copy; what is durable comes with the end.
-    pub async fn run(mut self, connection: &mut Connection, shutdown: &mut watch::Receiver<bool>) -> (SessionEnd, StatusUpdate) {
+    pub async fn run(
+        mut self,
+        connection: &mut Connection,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> (SessionEnd, StatusUpdate) {
         let end = match self.turn(connection, shutdown).await {
             Ok(end) | Err(end) => end,
         };
@@ -130,7 +134,11 @@ impl<'a> Streaming<'a> {
         }
     }
 
-    async fn turn(&mut self, connection: &mut Connection, shutdown: &mut watch::Receiver<bool>) -> Result<SessionEnd, SessionEnd> {
+    async fn turn(
+        &mut self,
+        connection: &mut Connection,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<SessionEnd, SessionEnd> {
         let mut status = interval(self.shell.status_interval());
         let mut tick = interval(TICK);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -313,7 +321,8 @@ impl<'a> Streaming<'a> {
         metrics.unacknowledged(transactions, oldest);
         metrics.duplicates_suppressed(self.bridge.take_skipped());
         for (relation, counts) in self.bridge.take_counts() {
-            let counters = self.counters.entry(relation.id).or_insert_with(|| metrics.table(&relation.schema, &relation.table));
+            let counters =
+                self.counters.entry(relation.id).or_insert_with(|| metrics.table(&relation.schema, &relation.table));
             counters.add(Op::Create, counts.created);
             counters.add(Op::Update, counts.updated);
             counters.add(Op::Delete, counts.deleted);

@@ -164,7 +164,8 @@ fn check_fold(database: &Address, records: &[Record]) {
     let mut rows: BTreeMap<(String, i64), String> = BTreeMap::new();
     for record in records {
         let Content::Change(envelope) = &record.content else { continue };
-        let key = |row: &penstock_wire::decode::Row| (envelope.source.table.clone(), long(row.get("id")).expect("an id"));
+        let key =
+            |row: &penstock_wire::decode::Row| (envelope.source.table.clone(), long(row.get("id")).expect("an id"));
         if let Some(before) = &envelope.before {
             assert!(rows.remove(&key(before)).is_some(), "a change of a row that is not there: {:?}", key(before));
         }
@@ -175,7 +176,8 @@ fn check_fold(database: &Address, records: &[Record]) {
         }
     }
     for table in ["items", "notes"] {
-        let selected = database.psql(&format!("SELECT id, account_id, txn, n FROM {table} ORDER BY id")).expect("select");
+        let selected =
+            database.psql(&format!("SELECT id, account_id, txn, n FROM {table} ORDER BY id")).expect("select");
         let selected: BTreeMap<i64, String> = selected
             .lines()
             .filter_map(|line| line.trim().split_once('|'))

@@ -9,7 +9,8 @@ use crate::reader::{self, Content};
 use crate::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const ROWS: &str = "INSERT INTO items SELECT n, md5(n::text)::uuid, 1, 1, 'early' FROM generate_series(1, 500) n; ANALYZE items";
+const ROWS: &str =
+    "INSERT INTO items SELECT n, md5(n::text)::uuid, 1, 1, 'early' FROM generate_series(1, 500) n; ANALYZE items";
 
 #[test]
 fn a_run_with_rows_from_before_stops_and_says_how_many() {

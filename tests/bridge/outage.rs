@@ -27,7 +27,8 @@ fn peak_mb(bridge: &Bridge) -> u64 {
 #[test]
 fn a_broker_that_is_down_costs_neither_the_walsender_nor_memory() {
     let cache = Cache::from_environment();
-    let postgres = Postgres::builder().cache(cache.clone()).set("wal_sender_timeout", "3s").start().expect("start Postgres");
+    let postgres =
+        Postgres::builder().cache(cache.clone()).set("wal_sender_timeout", "3s").start().expect("start Postgres");
     let kafka = Kafka::builder().cache(cache.clone()).start().expect("start Kafka");
     let registry = Registry::start_new(&cache).expect("start the registry");
     let addresses =
@@ -72,7 +73,8 @@ fn an_outage_longer_than_the_transaction_timeout_is_survived() {
         load.wait_for_more(300, PATIENCE);
         stack.kafka.broker().pause().expect("freeze the broker");
         let frozen = Instant::now();
-        wait("three times the transaction timeout", PATIENCE, || frozen.elapsed() > Duration::from_secs(12)).expect("time");
+        wait("three times the transaction timeout", PATIENCE, || frozen.elapsed() > Duration::from_secs(12))
+            .expect("time");
         stack.kafka.broker().resume().expect("thaw the broker");
     }
     load.wait_for_more(300, PATIENCE);

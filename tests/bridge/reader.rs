@@ -74,7 +74,9 @@ pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
                 ended[usize::try_from(message.partition()).expect("a partition")] = false;
                 records.push(decode(&message, &mut schemas));
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => ended[usize::try_from(partition).expect("a partition")] = true,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ended[usize::try_from(partition).expect("a partition")] = true
+            }
             Some(Err(KafkaError::MessageConsumption(code))) => eprintln!("reader: {code}"),
             Some(Err(error)) => panic!("read {topic}: {error}"),
             None => panic!("read {topic}: nothing for 30 s"),
@@ -136,7 +138,12 @@ fn check_every_topic(records: &[Record], partitions: u32) {
                 other => Some(other.as_bytes()),
             });
             let expected = partitioner.partition(account.expect("an account")).number();
-            assert_eq!(u32::try_from(record.partition), Ok(expected), "{at}: account {} in the wrong partition", record.account);
+            assert_eq!(
+                u32::try_from(record.partition),
+                Ok(expected),
+                "{at}: account {} in the wrong partition",
+                record.account
+            );
         }
         if let Content::Change(envelope) = &record.content {
             assert_eq!(envelope.source.commit_lsn, position.commit_lsn, "{at}: the envelope is of another commit");

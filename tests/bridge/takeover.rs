@@ -25,7 +25,8 @@ struct Servers {
 
 fn servers() -> Servers {
     let cache = Cache::from_environment();
-    let postgres = Postgres::builder().cache(cache.clone()).set("wal_sender_timeout", "3s").start().expect("start Postgres");
+    let postgres =
+        Postgres::builder().cache(cache.clone()).set("wal_sender_timeout", "3s").start().expect("start Postgres");
     let kafka = Kafka::builder().cache(cache.clone()).start().expect("start Kafka");
     let registry = Registry::start_new(&cache).expect("start the registry");
     let addresses =
@@ -42,7 +43,8 @@ fn a_woken_predecessor_is_fenced_and_nothing_is_doubled() {
     let mut first = world.run();
     world.wait_ready(&mut first, PATIENCE);
     let mut second = world.run();
-    wait("the second to stand by", PATIENCE, || second.log().contains("this instance is the standby")).expect("a standby");
+    wait("the second to stand by", PATIENCE, || second.log().contains("this instance is the standby"))
+        .expect("a standby");
     assert!(second.get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 503")), "a standby is not ready");
     assert!(second.get("/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")), "a standby is alive");
 
@@ -51,8 +53,10 @@ fn a_woken_predecessor_is_fenced_and_nothing_is_doubled() {
     let before = servers.postgres.walsender_pids(Some(&world.slot())).expect("ask for walsenders");
     first.signal("STOP");
     // Frozen with records in flight, the first keeps the slot until Postgres gives its connection up.
-    wait("the second to take over", PATIENCE, || second.get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")))
-        .unwrap_or_else(|late| panic!("{late}\n{}", second.log()));
+    wait("the second to take over", PATIENCE, || {
+        second.get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    })
+    .unwrap_or_else(|late| panic!("{late}\n{}", second.log()));
     assert_ne!(before, servers.postgres.walsender_pids(Some(&world.slot())).expect("ask for walsenders"));
     load.wait_for_more(300, PATIENCE);
     first.signal("CONT");

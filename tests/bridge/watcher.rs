@@ -15,8 +15,8 @@ use penstock_testbed::registry::Registry;
 use penstock_wire::progress::Progress;
 
 use crate::load::{self, Load};
-use crate::{planted, reader};
 use crate::world::{World, wait};
+use crate::{planted, reader};
 use penstock_testbed::cluster::Addresses;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -77,7 +77,11 @@ impl Watcher {
         let mut used = 0;
         while let Some(header) = bytes.get(used..used + 5) {
             let tagless = header[0] == 0;
-            let length = u32::from_be_bytes(if tagless { [header[0], header[1], header[2], header[3]] } else { [header[1], header[2], header[3], header[4]] });
+            let length = u32::from_be_bytes(if tagless {
+                [header[0], header[1], header[2], header[3]]
+            } else {
+                [header[1], header[2], header[3], header[4]]
+            });
             let whole = length as usize + usize::from(!tagless);
             let Some(message) = bytes.get(used..used + whole) else { break };
             if let [b'd', _, _, _, _, b'r', rest @ ..] = message {
@@ -201,7 +205,8 @@ pub fn watched() -> Watched {
             Verdict::Pass
         }))
     };
-    let postgres = Postgres::builder().cache(cache.clone()).set("wal_sender_timeout", "3s").start().expect("start Postgres");
+    let postgres =
+        Postgres::builder().cache(cache.clone()).set("wal_sender_timeout", "3s").start().expect("start Postgres");
     let mut kafka_proxies = Vec::new();
     let kafka = Kafka::builder().cache(cache.clone()).start_advertising(|port| {
         let proxy = Proxy::observed("kafka", port, observer.clone()).expect("a proxy");

@@ -50,7 +50,8 @@ impl World {
             topic: format!("{name}.changes"),
             source: name.chars().take(50).collect(),
             // Another build can be put to the same tests, a release for instance.
-            program: std::env::var_os("PENSTOCK_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_penstock").into(), PathBuf::from),
+            program: std::env::var_os("PENSTOCK_PROGRAM")
+                .map_or_else(|| env!("CARGO_BIN_EXE_penstock").into(), PathBuf::from),
             folder: TempDir::new().expect("a folder"),
             kafka: String::new(),
             more: String::new(),
@@ -118,7 +119,11 @@ impl World {
             self.bootstrap,
             self.topic,
             self.registry_url,
-            if self.more.contains("[tables]") { self.more.clone() } else { format!("[tables]\ncapture = [\"public.*\"]\n{}", self.more) },
+            if self.more.contains("[tables]") {
+                self.more.clone()
+            } else {
+                format!("[tables]\ncapture = [\"public.*\"]\n{}", self.more)
+            },
         );
         let path = self.folder.path().join(format!("penstock-{http_port}.toml"));
         std::fs::write(&path, text).expect("write the configuration");
@@ -192,7 +197,8 @@ impl World {
     }
 
     pub fn confirmed(&self) -> String {
-        let question = format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'", self.slot());
+        let question =
+            format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'", self.slot());
         self.database.psql(&question).expect("ask the slot").trim().to_owned()
     }
 }

@@ -242,7 +242,10 @@ impl Bridge {
     pub fn wants_wal(&self) -> bool {
         let shipped = self.ledger.in_flight_bytes().saturating_sub(self.outlet.waiting_bytes());
         let finished = self.shutting_down && matches!(self.stream, Stream::Between);
-        !self.stopped && !finished && self.awaiting_schema.is_none() && shipped < self.settings.limits.in_flight_bytes_max
+        !self.stopped
+            && !finished
+            && self.awaiting_schema.is_none()
+            && shipped < self.settings.limits.in_flight_bytes_max
     }
 
     /// The next thing to do.
@@ -546,4 +549,3 @@ fn events_of(message: &Message<'_>) -> u64 {
 fn table_fault(relation: &Relation, source: TableFault) -> Fault {
     Fault::Table { schema: relation.schema.clone(), table: relation.table.clone(), source: Box::new(source) }
 }
-

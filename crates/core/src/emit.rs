@@ -84,7 +84,9 @@ impl Emit<'_> {
     fn write(&mut self, table: &mut Table, event: u64, change: Change<'_>) -> Result<(), RowFault> {
         match change {
             Change::Create(after) => self.envelope(table, event, Part::Record, Op::Create, None, Some(after)),
-            Change::Update { before, after } => self.envelope(table, event, Part::Record, Op::Update, before, Some(after)),
+            Change::Update { before, after } => {
+                self.envelope(table, event, Part::Record, Op::Update, before, Some(after))
+            }
             Change::Delete(before) => self.departure(table, event, before),
             Change::Move { from, to } => {
                 self.departure(table, event, from)?;

@@ -60,7 +60,9 @@ pub enum Fault {
         source: Box<RowFault>,
     },
     /// The server's history is not the one that was delivered.
-    #[error("the server's history is not the one that was delivered: {what} at {commit_lsn}; it was restored to an older state or replaced")]
+    #[error(
+        "the server's history is not the one that was delivered: {what} at {commit_lsn}; it was restored to an older state or replaced"
+    )]
     History {
         /// The transaction that shows it.
         commit_lsn: CommitLsn,
@@ -90,10 +92,14 @@ pub enum TableFault {
         found: u32,
     },
     /// Old rows do not tell where they belong.
-    #[error("its replica identity does not hold {0:?}, so a delete or a move would not say which row or account it concerns")]
+    #[error(
+        "its replica identity does not hold {0:?}, so a delete or a move would not say which row or account it concerns"
+    )]
     IdentityLacks(String),
     /// A value could arrive as "unchanged" and be lost to compaction.
-    #[error("column {0:?} can be stored out of line and its replica identity is not FULL: an update could arrive without its value")]
+    #[error(
+        "column {0:?} can be stored out of line and its replica identity is not FULL: an update could arrive without its value"
+    )]
     OutOfLine(String),
     /// No schema or encoder can be made of it.
     #[error(transparent)]
@@ -154,11 +160,17 @@ impl TableFault {
     fn remedy(&self, schema: &str, table: &str) -> String {
         match self {
             Self::NoAccountColumn(_) => {
-                format!("Name the column that holds the account under [tables.\"{schema}.{table}\"] account_column, or take the table out of the publication.")
+                format!(
+                    "Name the column that holds the account under [tables.\"{schema}.{table}\"] account_column, or take the table out of the publication."
+                )
             }
-            Self::NoKey => format!("ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication."),
+            Self::NoKey => {
+                format!("ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication.")
+            }
             Self::KeyColumnMissing(_) | Self::KeySchema { .. } => {
-                format!("Undo the change of {schema}.{table}'s key, or capture the table into a new topic: keys already written cannot change.")
+                format!(
+                    "Undo the change of {schema}.{table}'s key, or capture the table into a new topic: keys already written cannot change."
+                )
             }
             Self::IdentityLacks(_) | Self::OutOfLine(_) => format!(
                 "ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL; changes made since it was taken away are not complete in the WAL: reload the table afterwards."
@@ -178,7 +190,9 @@ impl RowFault {
                 format!("Check the replica identity of {schema}.{table} with `penstock check`, then start again.")
             }
             Self::TooLarge { .. } => {
-                format!("All accounts wait behind it. Raise max.message.bytes of the topic (and limits.record_bytes_max), or exclude the large column of {schema}.{table}.")
+                format!(
+                    "All accounts wait behind it. Raise max.message.bytes of the topic (and limits.record_bytes_max), or exclude the large column of {schema}.{table}."
+                )
             }
         }
     }

@@ -209,7 +209,8 @@ impl Ledger {
     pub fn settle(&mut self, delivered: Delivered) {
         let Delivered { ticket, partition, offset, bytes } = delivered;
         let group = self.groups.iter_mut().find(|group| group.number == ticket.0);
-        let group = group.unwrap_or_else(|| panic!("a record of group {} was settled, which is not in flight", ticket.0));
+        let group =
+            group.unwrap_or_else(|| panic!("a record of group {} was settled, which is not in flight", ticket.0));
         assert!(group.outstanding > 0, "more records of group {} were settled than admitted", ticket.0);
         group.outstanding -= 1;
         let end = &mut group.end.partitions[partition.index()];

@@ -195,10 +195,8 @@ fn begin(reader: &mut Reader<'_>) -> Result<Begin, DecodeError> {
 
 fn commit(reader: &mut Reader<'_>) -> Result<Commit, DecodeError> {
     reader.u8("commit flags")?;
-    let commit = Commit {
-        commit_lsn: CommitLsn::new(reader.u64("commit LSN")?),
-        end_lsn: EndLsn::new(reader.u64("end LSN")?),
-    };
+    let commit =
+        Commit { commit_lsn: CommitLsn::new(reader.u64("commit LSN")?), end_lsn: EndLsn::new(reader.u64("end LSN")?) };
     reader.time("commit time")?;
     Ok(commit)
 }
@@ -395,7 +393,11 @@ mod tests {
 
     #[test]
     fn messages_are_read_field_by_field() {
-        let begin = Begin { commit_lsn: CommitLsn::new(0x16_B374_D848), commit_time_us: POSTGRES_EPOCH_US + 1_000_000, xid: 731 };
+        let begin = Begin {
+            commit_lsn: CommitLsn::new(0x16_B374_D848),
+            commit_time_us: POSTGRES_EPOCH_US + 1_000_000,
+            xid: 731,
+        };
         assert_eq!(decode(&begin_bytes()), Ok(Message::Begin(begin)));
         let old = OldTuple::Full(Tuple(vec![Column::Text(b"1"), Column::Text(b"old")]));
         let new = Tuple(vec![Column::Text(b"1"), Column::Unchanged]);

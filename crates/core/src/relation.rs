@@ -120,14 +120,16 @@ pub fn compile(
     let none = TableRules::default();
     let own = rules.tables.get(&(relation.schema.clone(), relation.table.clone())).unwrap_or(&none);
     let account_column = own.account_column.as_ref().unwrap_or(&rules.account_column);
-    let captured = |name: &str| relation.columns.iter().position(|c| c.name == name).filter(|_| !own.exclude.contains(name));
+    let captured =
+        |name: &str| relation.columns.iter().position(|c| c.name == name).filter(|_| !own.exclude.contains(name));
     let account = captured(account_column).ok_or_else(|| TableFault::NoAccountColumn(account_column.clone()))?;
     let key_names = pin.map_or(&facts.primary_key, |pin| &pin.columns);
     if key_names.is_empty() {
         return Err(TableFault::NoKey);
     }
     let missing = |name: &String| TableFault::KeyColumnMissing(name.clone());
-    let key = key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
+    let key =
+        key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
     check_identity(relation, facts, own, account, &key)?;
     let columns = relation.columns.iter().zip(&facts.types).map(|(column, type_info)| ColumnShape {
         name: column.name.clone(),
@@ -148,7 +150,16 @@ pub fn compile(
         false => relation.columns.iter().map(|column| own.ignore.contains(&column.name)).collect(),
     };
     let plan = Plan::compile(&shape, source)?;
-    Ok(Table { relation: relation.clone(), plan, account, key, ignored, order_commit: CommitLsn::default(), order: 0, counts: Counts::default() })
+    Ok(Table {
+        relation: relation.clone(),
+        plan,
+        account,
+        key,
+        ignored,
+        order_commit: CommitLsn::default(),
+        order: 0,
+        counts: Counts::default(),
+    })
 }
 
 fn check_identity(

@@ -69,13 +69,17 @@ pub struct Pinned {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A slot, but no progress.
-    #[error("slot without progress: slot {slot:?} exists (confirmed {confirmed}) and the progress topic holds nothing of this source")]
+    #[error(
+        "slot without progress: slot {slot:?} exists (confirmed {confirmed}) and the progress topic holds nothing of this source"
+    )]
     SlotWithoutProgress { slot: String, confirmed: EndLsn },
     /// Progress, but no slot.
     #[error("progress without slot: changes since {end} at the latest are not retained by any slot {slot:?}")]
     ProgressWithoutSlot { slot: String, end: EndLsn },
     /// Postgres has removed what the slot needs.
-    #[error("slot lost: Postgres removed WAL that slot {slot:?} needs; changes since {end} at the latest may be missing")]
+    #[error(
+        "slot lost: Postgres removed WAL that slot {slot:?} needs; changes since {end} at the latest may be missing"
+    )]
     SlotLost { slot: String, end: EndLsn },
     /// Records, but neither slot nor progress.
     #[error("topic without progress: the change topic holds records and the progress topic nothing of this source")]
@@ -87,13 +91,17 @@ pub enum Refusal {
     #[error("topic re-created: progress was written for topic id {pinned:?}, the topic now has {found:?}")]
     TopicRecreated { pinned: String, found: String },
     /// Another number of partitions.
-    #[error("topic repartitioned: {pinned} partitions are pinned, {found} exist; accounts would move between partitions")]
+    #[error(
+        "topic repartitioned: {pinned} partitions are pinned, {found} exist; accounts would move between partitions"
+    )]
     Repartitioned { pinned: u32, found: usize },
     /// Records that progress speaks of are gone from its end.
     #[error("topic shorter than progress: partition {partition} ends at offset {end}, progress says {expected}")]
     TopicShorter { partition: u32, end: i64, expected: i64 },
     /// The slot was told more than what is in the topic.
-    #[error("slot ahead of progress: the slot is confirmed to {confirmed}, progress ends at {end}; what lies between may be missing")]
+    #[error(
+        "slot ahead of progress: the slot is confirmed to {confirmed}, progress ends at {end}; what lies between may be missing"
+    )]
     SlotAhead { confirmed: EndLsn, end: EndLsn },
     /// Another cluster.
     #[error("another system: progress was written for system identifier {pinned}, the server has {found}")]
@@ -105,7 +113,9 @@ pub enum Refusal {
     #[error("another timeline: progress was written on timeline {pinned}, the server is on {found}")]
     OtherTimeline { pinned: u32, found: u32 },
     /// The server's WAL ends before what was already delivered.
-    #[error("server behind progress: its WAL ends at {flushed}, commits up to {end} are already in the topic; it was restored to an older state")]
+    #[error(
+        "server behind progress: its WAL ends at {flushed}, commits up to {end} are already in the topic; it was restored to an older state"
+    )]
     ServerBehind { flushed: Lsn, end: EndLsn },
     /// Progress of another configuration.
     #[error("configuration changed: {what} is pinned as {pinned}, configured is {found}")]
@@ -152,9 +162,7 @@ pub fn decide(
 ) -> Result<Decision, Refusal> {
     let Some(progress) = progress else {
         return match (slot, topic) {
-            (Some(slot), _) => {
-                Err(Refusal::SlotWithoutProgress { slot: slot.name.clone(), confirmed: slot.confirmed })
-            }
+            (Some(slot), _) => Err(Refusal::SlotWithoutProgress { slot: slot.name.clone(), confirmed: slot.confirmed }),
             (None, Some(topic)) if topic.ends.iter().any(|end| *end > 0) => Err(Refusal::TopicWithoutProgress),
             (None, Some(topic)) if topic.ends.len() != pinned.partitions as usize => {
                 Err(Refusal::Repartitioned { pinned: pinned.partitions, found: topic.ends.len() })
@@ -291,15 +299,21 @@ impl SkippedHistory {
         match commit_lsn.cmp(&self.through.commit_lsn) {
             std::cmp::Ordering::Less => Ok(()),
             std::cmp::Ordering::Equal if last == self.through => Ok(()),
-            std::cmp::Ordering::Equal => Err(history(commit_lsn, "another transaction stands where the last delivered one stood")),
-            std::cmp::Ordering::Greater => Err(history(commit_lsn, "a transaction that was never delivered stands before the delivered end")),
+            std::cmp::Ordering::Equal => {
+                Err(history(commit_lsn, "another transaction stands where the last delivered one stood"))
+            }
+            std::cmp::Ordering::Greater => {
+                Err(history(commit_lsn, "a transaction that was never delivered stands before the delivered end"))
+            }
         }
     }
 
     /// The first transaction behind progress begins: the last skipped one must have been the last delivered one.
     pub(crate) fn verify(&mut self) -> Result<(), Fault> {
         match self.last.take() {
-            Some(last) if last != self.through => Err(history(last.commit_lsn, "the last delivered transaction is missing")),
+            Some(last) if last != self.through => {
+                Err(history(last.commit_lsn, "the last delivered transaction is missing"))
+            }
             _ => Ok(()),
         }
     }

@@ -183,7 +183,10 @@ fn a_commit_is_confirmed_only_behind_reports_and_kafkas_commit() {
     assert!(world.commits.is_empty(), "no commit is asked for before the report");
     world.deliver();
     assert_eq!(world.commits.len(), 1);
-    assert!(world.confirmed.is_empty() && world.bridge.durable() == EndLsn::new(100), "nothing is confirmed before Kafka's commit");
+    assert!(
+        world.confirmed.is_empty() && world.bridge.durable() == EndLsn::new(100),
+        "nothing is confirmed before Kafka's commit"
+    );
     world.committed();
     assert_eq!(world.confirmed, [150]);
     let progress = &world.commits[0];
