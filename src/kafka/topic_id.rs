@@ -31,7 +31,7 @@ pub enum TopicIdError {
     Unusable(String),
 }
 
-/// The id of `topic` in Kafka's text form (22 characters of URL-safe base64). Blocks up to 15 s.
+/// Asks one broker, any will do: the id of `topic` in Kafka's text form (22 characters of URL-safe base64). Blocks up to 15 s.
 pub fn topic_id(client: &Client<DefaultClientContext>, broker: i32, topic: &str) -> Result<String, TopicIdError> {
     let unusable = || TopicIdError::Unusable(topic.to_owned());
     let name = CString::new(topic).map_err(|_| unusable())?;

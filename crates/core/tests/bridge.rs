@@ -31,10 +31,13 @@ fn settings() -> Settings {
     }
 }
 
+/// Partition, key, value, header.
+type Produced = (u32, Vec<u8>, Option<Vec<u8>>, Header);
+
 /// A bridge and what it has done, with a Kafka that answers when told to.
 struct World {
     bridge: Bridge,
-    records: Vec<(u32, Vec<u8>, Option<Vec<u8>>, Header)>,
+    records: Vec<Produced>,
     undelivered: Vec<Delivered>,
     offsets: [i64; 3],
     commits: Vec<Progress>,
