@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod progress;
+pub mod residue;
 pub mod sink;
 pub mod topic_id;
 pub mod topics;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use penstock_core::batch::{Batch, Record};
 use penstock_core::ledger::{Delivered, Ticket};
-use penstock_wire::header::{CONTROL_HEADER_NAME, HEADER_NAME};
+use penstock_wire::control::ControlKind;
+use penstock_wire::header::{self as wire, CONTROL_HEADER_NAME, HEADER_NAME};
 use penstock_wire::partition::Partitioner;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -21,6 +22,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Message};
 use tokio::sync::mpsc::UnboundedSender;
+
+use super::client::Brokers;
+use super::residue;
 
 /// How long to wait between looks for the progress record's delivery report.
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_micros(100);
@@ -38,6 +42,9 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(50);
 /// Marks the progress record's delivery report; tickets count groups and never get there.
 const PROGRESS_OPAQUE: usize = usize::MAX;
 
+/// Marks the reports of records that are going to be aborted.
+const RESIDUE_OPAQUE: usize = usize::MAX - 1;
+
 /// Where records go.
 #[derive(Clone, Debug)]
 pub struct Topics {
@@ -47,6 +54,18 @@ pub struct Topics {
     pub progress: String,
     /// The change topic's partitions.
     pub partitioner: Partitioner,
+}
+
+/// How the producer is made, and what it writes where nothing may be read: key and value of a record that is always
+/// aborted.
+#[derive(Clone, Debug)]
+pub struct Making {
+    /// How to reach Kafka.
+    pub brokers: Brokers,
+    /// librdkafka's settings of the producer.
+    pub config: ClientConfig,
+    /// Framed key and value of an epoch record.
+    pub aborted: (Vec<u8>, Vec<u8>),
 }
 
 /// A framed progress record, keyed by the source's name.
@@ -121,10 +140,10 @@ pub struct Sink {
 
 impl Sink {
     /// Starts the thread, which initialises transactions first and reports [`SinkEvent::Ready`].
-    pub fn start(config: ClientConfig, topics: Topics, events: UnboundedSender<SinkEvent>) -> std::io::Result<Self> {
+    pub fn start(making: Making, topics: Topics, events: UnboundedSender<SinkEvent>) -> std::io::Result<Self> {
         let (commands, receiver) = channel();
         let thread = std::thread::Builder::new().name("sink".into()).spawn(move || {
-            if let Err(error) = work(&config, &topics, &receiver, &events) {
+            if let Err(error) = work(&making, &topics, &receiver, &events) {
                 // The loop is gone when nobody listens; there is nobody left to tell.
                 let _ = events.send(SinkEvent::Failed(error));
             }
@@ -195,9 +214,13 @@ impl ProducerContext for Context {
                 return;
             }
         };
-        if opaque == PROGRESS_OPAQUE {
-            collected.progress_delivered = true;
-            return;
+        match opaque {
+            PROGRESS_OPAQUE => {
+                collected.progress_delivered = true;
+                return;
+            }
+            RESIDUE_OPAQUE => return,
+            _ => {}
         }
         let partition = u32::try_from(message.partition()).ok();
         match partition.and_then(|number| self.0.partitioner.and_then(|partitioner| partitioner.get(number))) {
@@ -240,16 +263,18 @@ struct Worker<'a> {
 }
 
 fn work(
-    config: &ClientConfig,
+    making: &Making,
     topics: &Topics,
     commands: &Receiver<Command>,
     events: &UnboundedSender<SinkEvent>,
 ) -> Result<(), SinkError> {
     let reports = Arc::new(Reports { partitioner: Some(topics.partitioner), ..Reports::default() });
-    let producer = BaseProducer::from_config_and_context(config, Context(Arc::clone(&reports)));
+    let producer = BaseProducer::from_config_and_context(&making.config, Context(Arc::clone(&reports)));
     let producer = producer.map_err(kafka("create the producer"))?;
     let mut worker = Worker { producer, reports, topics, events, in_transaction: false };
     worker.initialise()?;
+    worker.abort_residue(making)?;
+    worker.report(SinkEvent::Ready);
     loop {
         let due = worker.producer.in_flight_count() > 0;
         match commands.recv_timeout(if due { POLL_INTERVAL } else { IDLE_INTERVAL }) {
@@ -280,7 +305,39 @@ impl Worker<'_> {
                 Err(error) => return Err(kafka("init_transactions")(error)),
             }
         }
-        self.report(SinkEvent::Ready);
+        Ok(())
+    }
+
+    /// See [`residue`]. The record that opens the transaction in a partition stands at position zero, which every reader
+    /// drops, should it read what is aborted.
+    fn abort_residue(&mut self, making: &Making) -> Result<(), SinkError> {
+        let unstable = residue::partitions(&making.brokers, &self.topics.changes, self.topics.partitioner);
+        let unstable = unstable.map_err(kafka("look for residue"))?;
+        if unstable.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(partitions = unstable.len(), "records without an end stand in the topic; aborting what is ours");
+        self.begin()?;
+        let header = wire::Header { end_of_transaction: true, ..wire::Header::default() }.encode();
+        let kind = ControlKind::Epoch.as_str();
+        for partition in unstable {
+            let headers = OwnedHeaders::new_with_capacity(2)
+                .insert(Header { key: HEADER_NAME, value: Some(&header) })
+                .insert(Header { key: CONTROL_HEADER_NAME, value: Some(kind) });
+            let number = i32::try_from(partition.number()).expect("partition counts are 31 bits");
+            let record = BaseRecord::with_opaque_to(&self.topics.changes, RESIDUE_OPAQUE);
+            let (key, value) = &making.aborted;
+            self.send(record.partition(number).key(key.as_slice()).payload(value.as_slice()).headers(headers))?;
+        }
+        while self.producer.in_flight_count() > 0 {
+            std::thread::sleep(COMMIT_POLL_INTERVAL);
+            self.poll(Duration::ZERO)?;
+            if self.events.is_closed() {
+                return Ok(());
+            }
+        }
+        self.producer.abort_transaction(COMMIT_PATIENCE).map_err(kafka("abort_transaction"))?;
+        self.in_transaction = false;
         Ok(())
     }
 

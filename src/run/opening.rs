@@ -23,7 +23,7 @@ use super::stream::Streaming;
 use super::{SessionEnd, first};
 use crate::catalog;
 use crate::kafka::progress::{ProgressError, read_newest};
-use crate::kafka::sink::{Sink, SinkError, SinkEvent};
+use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, describe};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
 
@@ -194,10 +194,14 @@ async fn record_bytes_max(shell: &Shell) -> usize {
 async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usize), SessionEnd> {
     let record_bytes_max = record_bytes_max(shell).await;
     let (sender, mut events) = unbounded_channel();
-    let config = shell.brokers().producer(&shell.transactional_id(), record_bytes_max);
+    let making = Making {
+        config: shell.brokers().producer(&shell.transactional_id(), record_bytes_max),
+        brokers: shell.brokers(),
+        aborted: shell.epoch_record(),
+    };
     let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
     let sink =
-        Sink::start(config, shell.sink_topics(), sender).map_err(|error| SessionEnd::Run(Box::new(io(error))))?;
+        Sink::start(making, shell.sink_topics(), sender).map_err(|error| SessionEnd::Run(Box::new(io(error))))?;
     shell.health.waits_for("kafka", "initialising transactions".into());
     match events.recv().await {
         Some(SinkEvent::Ready) => {

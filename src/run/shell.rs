@@ -253,6 +253,15 @@ impl Shell {
         }
     }
 
+    /// Framed key and value of an epoch record, for what is written only to be aborted.
+    pub(super) fn epoch_record(&self) -> (Vec<u8>, Vec<u8>) {
+        let control = Control::epoch(None, "aborted".to_owned());
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        ControlKey::of_source(self.config.source.number, control.kind).encode(self.own_schemas.control.0, &mut key);
+        control.encode(self.own_schemas.control.1, &mut value);
+        (key, value)
+    }
+
     /// What the catalog adds to a relation message. Waits for Postgres; a relation it does not know is an error.
     pub(super) async fn facts(&self, relation: &Relation) -> Result<CatalogFacts, RunError> {
         let mut catalog = self.catalog.lock().await;

@@ -93,6 +93,8 @@ fn progress_is_the_newest_record_even_behind_a_foreign_open_transaction() {
     foreign.begin_transaction().expect("begin");
     let progress = format!("{}.progress", world.topic);
     foreign.send(BaseRecord::to(&progress).partition(0).key("another").payload("open")).expect("produce");
+    // In the change topic too: the successor finds it without an end, and must neither wait for it nor commit it.
+    foreign.send(BaseRecord::to(&world.topic).partition(0).key("another").payload("open")).expect("produce");
     foreign.flush(Duration::from_secs(30)).expect("flush");
 
     let load = Load::start(&world.database, 4, Duration::from_millis(4));
@@ -100,6 +102,10 @@ fn progress_is_the_newest_record_even_behind_a_foreign_open_transaction() {
     world.wait_confirmed(&mut bridge, PATIENCE);
     bridge.kill();
     let mut successor = world.run();
+    wait("the successor to look for residue", PATIENCE, || {
+        successor.log().contains("records without an end stand in the topic")
+    })
+    .unwrap_or_else(|late| panic!("{late}\n{}", successor.log()));
     wait("the successor to wait for the newest progress", PATIENCE, || {
         successor.log().contains("a transaction is open on the progress topic")
     })
