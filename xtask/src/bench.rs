@@ -64,10 +64,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .map(|round| Source::set_up(&penstock, &servers, &database, folder.path(), round))
         .collect::<anyhow::Result<_>>()?;
     say::line(format!("filling {} transactions …", say::count(u64::from(options.transactions))));
-    database.run(&format!("CALL drain_fill({})", options.transactions))?;
+    database.run(&format!("CALL drain_fill({});", options.transactions))?;
     let events = expected(&database)?;
-    let end = database.run("SELECT pg_current_wal_insert_lsn()")?.trim().to_owned();
-    database.run("CHECKPOINT")?;
+    let end = database.run("SELECT pg_current_wal_insert_lsn();")?.trim().to_owned();
+    database.run("CHECKPOINT;")?;
     let mut rounds = Vec::new();
     for source in &sources {
         let recvlogical = receive(&database, &source.twin_slot, &end)?;
@@ -97,9 +97,9 @@ fn tempfile_folder() -> anyhow::Result<tempfile::TempDir> {
 
 fn backlog_database(servers: &Servers) -> anyhow::Result<Database> {
     let name = format!("penstock_bench_{}", std::process::id());
-    servers.administration.run(&format!("CREATE DATABASE {name}"))?;
+    servers.administration.run(&format!("CREATE DATABASE {name};"))?;
     // Only the filling is made quicker by it: what is decoded later is the same.
-    servers.administration.run(&format!("ALTER DATABASE {name} SET synchronous_commit = off"))?;
+    servers.administration.run(&format!("ALTER DATABASE {name} SET synchronous_commit = off;"))?;
     let database = servers.administration.with_name(&name);
     database.run_file("", &binary::workspace().join("xtask/sql/drain.sql"))?;
     Ok(database)
@@ -124,7 +124,7 @@ impl Events {
 }
 
 fn expected(database: &Database) -> anyhow::Result<Events> {
-    let answer = database.run("SELECT inserts || ' ' || updates || ' ' || deletes FROM drain_sum")?;
+    let answer = database.run("SELECT inserts || ' ' || updates || ' ' || deletes FROM drain_sum;")?;
     let numbers: Vec<u64> =
         answer.split_whitespace().map(str::parse).collect::<Result<_, _>>().context("reading the sums")?;
     let [inserts, updates, deletes] = numbers[..] else { bail!("three sums were asked for, {answer:?} came") };
@@ -173,7 +173,7 @@ impl Source {
         ensure!(setup.status.success(), "penstock setup failed:\n{}", String::from_utf8_lossy(&setup.stderr));
         let slot = format!("penstock_{name}");
         let twin_slot = format!("{slot}_twin");
-        database.run(&format!("SELECT pg_copy_logical_replication_slot('{slot}', '{twin_slot}')"))?;
+        database.run(&format!("SELECT pg_copy_logical_replication_slot('{slot}', '{twin_slot}');"))?;
         let topic = Topic { configuration: configuration.clone() };
         let log = folder.join(format!("{name}.log"));
         Ok(Self { configuration, penstock: penstock.to_owned(), slot, twin_slot, topic, log })
@@ -193,7 +193,7 @@ impl Source {
             .context("starting penstock")?;
         let wait = format!(
             "DO $$ BEGIN FOR i IN 1..60000 LOOP EXIT WHEN (SELECT confirmed_flush_lsn >= '{end}'::pg_lsn FROM pg_replication_slots \
-             WHERE slot_name = '{}'); PERFORM pg_sleep(0.01); END LOOP; END $$",
+             WHERE slot_name = '{}'); PERFORM pg_sleep(0.01); END LOOP; END $$;",
             self.slot
         );
         let waited = database.run(&wait);
