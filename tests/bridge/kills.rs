@@ -11,7 +11,7 @@ use crate::load::{self, Load};
 use crate::reader;
 use crate::world::{Bridge, World};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 fn kills() -> u32 {
     std::env::var("PENSTOCK_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)

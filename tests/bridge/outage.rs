@@ -12,7 +12,7 @@ use crate::load::{self, Load};
 use crate::reader;
 use crate::world::{Bridge, World, wait};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// What the bridge may take: 64 MB and the bytes in flight.
 const MEMORY_MB: u64 = 128;
 

@@ -14,7 +14,7 @@ use crate::load::{self, Load};
 use crate::reader;
 use crate::world::{World, wait};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 struct Servers {
     postgres: Postgres,

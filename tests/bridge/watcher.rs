@@ -19,7 +19,7 @@ use crate::world::{World, wait};
 use crate::{planted, reader};
 use penstock_testbed::cluster::Addresses;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 const PRODUCE: i16 = 0;
 const END_TXN: i16 = 26;
 
