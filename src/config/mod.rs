@@ -98,7 +98,7 @@ pub struct Registry {
     /// Base of the Confluent API, without a slash at the end.
     pub url: String,
     pub login: Option<Login>,
-    /// Trusted besides the system's certificates.
+    /// Read, and not used yet: only what the system trusts is trusted.
     pub ca_certificate: Option<PathBuf>,
     pub timeout: Duration,
 }

@@ -1,7 +1,8 @@
 //! What a predecessor left in the topic without an end: found after it was fenced, and aborted.
 //!
 //! Fencing aborts the predecessor's open transaction, and every partition the coordinator knows of gets its marker. A
-//! broker that was killed in the middle can forget one. The records there belong to nobody's transaction any more, but
+//! broker that is killed again and again in the middle seems to be able to forget one: seen once, in the offsets of a
+//! topic, its cause inferred. The records there belong to nobody's transaction any more, but
 //! they carry our producer's id: our next commit would commit them too, beside their repetition. So a partition whose last
 //! stable offset is not its end gets a transaction of its own, which is aborted, and takes the residue with it.
 //!
