@@ -10,23 +10,24 @@
 
 use std::time::Duration;
 
-use penstock_wire::partition::{PartitionId, Partitioner};
+use penstock_wire::partition::PartitionId;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use super::client::{Brokers, IsolationLevel};
+use super::sink::Topics;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Partitions that hold records behind their last stable offset. Blocks.
-pub fn partitions(brokers: &Brokers, topic: &str, partitioner: Partitioner) -> Result<Vec<PartitionId>, KafkaError> {
+/// Partitions of the change topic, which exists, that hold records behind their last stable offset. Blocks.
+pub fn partitions(brokers: &Brokers, topics: &Topics) -> Result<Vec<PartitionId>, KafkaError> {
     let everything: BaseConsumer = brokers.reader(IsolationLevel::ReadUncommitted).create()?;
     let committed: BaseConsumer = brokers.reader(IsolationLevel::ReadCommitted).create()?;
     let mut unstable = Vec::new();
-    for partition in partitioner.all() {
+    for partition in topics.partitioner.all() {
         let number = i32::try_from(partition.number()).expect("partition counts are 31 bits");
-        let (_, end) = everything.fetch_watermarks(topic, number, TIMEOUT)?;
-        let (_, stable_end) = committed.fetch_watermarks(topic, number, TIMEOUT)?;
+        let (_, end) = everything.fetch_watermarks(&topics.changes, number, TIMEOUT)?;
+        let (_, stable_end) = committed.fetch_watermarks(&topics.changes, number, TIMEOUT)?;
         if stable_end < end {
             unstable.push(partition);
         }

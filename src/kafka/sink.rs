@@ -15,16 +15,13 @@ use penstock_core::batch::{Batch, Record};
 use penstock_core::ledger::{Delivered, Ticket};
 use penstock_wire::control::ControlKind;
 use penstock_wire::header::{self as wire, CONTROL_HEADER_NAME, HEADER_NAME};
-use penstock_wire::partition::Partitioner;
+use penstock_wire::partition::{PartitionId, Partitioner};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Message};
 use tokio::sync::mpsc::UnboundedSender;
-
-use super::client::Brokers;
-use super::residue;
 
 /// How long to wait between looks for the progress record's delivery report.
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_micros(100);
@@ -60,8 +57,6 @@ pub struct Topics {
 /// aborted.
 #[derive(Clone, Debug)]
 pub struct Making {
-    /// How to reach Kafka.
-    pub brokers: Brokers,
     /// librdkafka's settings of the producer.
     pub config: ClientConfig,
     /// Framed key and value of an epoch record.
@@ -80,6 +75,7 @@ pub struct ProgressRecord {
 }
 
 enum Command {
+    AbortResidue(Vec<PartitionId>),
     Produce(Batch),
     Commit(ProgressRecord),
 }
@@ -89,6 +85,8 @@ enum Command {
 pub enum SinkEvent {
     /// Transactions are initialised: every predecessor is fenced.
     Ready,
+    /// What was found in the topic without an end is aborted.
+    ResidueAborted,
     /// Positive delivery reports.
     Delivered(Vec<Delivered>),
     /// The last commit asked for is durable.
@@ -162,6 +160,11 @@ impl Sink {
         if let Some(commands) = &self.commands {
             let _ = commands.send(command);
         }
+    }
+
+    /// Aborts what carries this producer's id in these partitions; see [`super::residue`]. Before anything else.
+    pub fn abort_residue(&self, partitions: Vec<PartitionId>) {
+        self.order(Command::AbortResidue(partitions));
     }
 
     /// Produces a batch in the open Kafka transaction.
@@ -273,11 +276,11 @@ fn work(
     let producer = producer.map_err(kafka("create the producer"))?;
     let mut worker = Worker { producer, reports, topics, events, in_transaction: false };
     worker.initialise()?;
-    worker.abort_residue(making)?;
     worker.report(SinkEvent::Ready);
     loop {
         let due = worker.producer.in_flight_count() > 0;
         match commands.recv_timeout(if due { POLL_INTERVAL } else { IDLE_INTERVAL }) {
+            Ok(Command::AbortResidue(partitions)) => worker.abort_residue(&partitions, &making.aborted)?,
             Ok(Command::Produce(batch)) => worker.produce(batch)?,
             Ok(Command::Commit(progress)) => worker.commit(&progress)?,
             Err(RecvTimeoutError::Timeout) => {}
@@ -308,15 +311,9 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// See [`residue`]. The record that opens the transaction in a partition stands at position zero, which every reader
-    /// drops, should it read what is aborted.
-    fn abort_residue(&mut self, making: &Making) -> Result<(), SinkError> {
-        let unstable = residue::partitions(&making.brokers, &self.topics.changes, self.topics.partitioner);
-        let unstable = unstable.map_err(kafka("look for residue"))?;
-        if unstable.is_empty() {
-            return Ok(());
-        }
-        tracing::warn!(partitions = unstable.len(), "records without an end stand in the topic; aborting what is ours");
+    /// The record that opens the transaction in a partition stands at position zero, which every reader drops, should it
+    /// read what is aborted.
+    fn abort_residue(&mut self, unstable: &[PartitionId], (key, value): &(Vec<u8>, Vec<u8>)) -> Result<(), SinkError> {
         self.begin()?;
         let header = wire::Header { end_of_transaction: true, ..wire::Header::default() }.encode();
         let kind = ControlKind::Epoch.as_str();
@@ -326,7 +323,6 @@ impl Worker<'_> {
                 .insert(Header { key: CONTROL_HEADER_NAME, value: Some(kind) });
             let number = i32::try_from(partition.number()).expect("partition counts are 31 bits");
             let record = BaseRecord::with_opaque_to(&self.topics.changes, RESIDUE_OPAQUE);
-            let (key, value) = &making.aborted;
             self.send(record.partition(number).key(key.as_slice()).payload(value.as_slice()).headers(headers))?;
         }
         while self.producer.in_flight_count() > 0 {
@@ -338,6 +334,7 @@ impl Worker<'_> {
         }
         self.producer.abort_transaction(COMMIT_PATIENCE).map_err(kafka("abort_transaction"))?;
         self.in_transaction = false;
+        self.report(SinkEvent::ResidueAborted);
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 //! 1. START_REPLICATION takes the slot: a standby waits here, and does nothing else. Nothing is acknowledged meanwhile.
 //! 2. `init_transactions` fences the predecessor.
 //! 3. The newest progress is read: nothing can be written behind it any more.
-//! 4. Slot, progress and topic are compared; then the stream goes on behind progress.
+//! 4. Slot, progress and topic are compared.
+//! 5. What a predecessor left in the topic without an end is aborted; then the stream goes on behind progress.
 //!
 //! A first start, where none of the three exists, makes topics, publication and slot before step 1, and the first progress
-//! record, with an epoch record in every partition, after step 4.
+//! record, with an epoch record in every partition, after step 5.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use super::stream::Streaming;
 use super::{SessionEnd, first};
 use crate::catalog;
 use crate::kafka::progress::{ProgressError, read_newest};
+use crate::kafka::residue;
 use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, describe};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
@@ -96,7 +98,7 @@ async fn open<'a>(
     }
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
-    let (sink, events, record_bytes_max) = loop {
+    let (sink, mut events, record_bytes_max) = loop {
         match while_alive(connection, shell, shutdown, fence(shell)).await? {
             Ok(fenced) => break fenced,
             Err(SessionEnd::Kafka(error)) if !matches!(error, SinkError::Fenced) => {
@@ -117,6 +119,7 @@ async fn open<'a>(
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
     shell.health.no_longer_waits("start");
+    while_alive(connection, shell, shutdown, abort_residue(shell, &sink, &mut events)).await??;
     if fresh.is_none() && !progress.load_complete && !start.from_now && !start.setup_only {
         let error = first::load_incomplete(shell).await.map_err(refused)?;
         return Err(refused(error));
@@ -196,7 +199,6 @@ async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usi
     let (sender, mut events) = unbounded_channel();
     let making = Making {
         config: shell.brokers().producer(&shell.transactional_id(), record_bytes_max),
-        brokers: shell.brokers(),
         aborted: shell.epoch_record(),
     };
     let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
@@ -209,7 +211,9 @@ async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usi
             Ok((sink, events, record_bytes_max))
         }
         Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
-        Some(SinkEvent::Delivered(_) | SinkEvent::Committed) | None => Err(SessionEnd::SinkGone),
+        Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed) | None => {
+            Err(SessionEnd::SinkGone)
+        }
     }
 }
 
@@ -236,6 +240,28 @@ async fn decide(shell: &Shell, identity: &SystemIdentity, fresh: Option<&Fresh>)
         // Only the slot can have vanished since step 1 took it.
         Ok(Decision::FirstStart) => Err(SessionEnd::Source(SourceError::StreamEnded)),
         Err(refusal) => Err(SessionEnd::Refused(Box::new(refusal))),
+    }
+}
+
+/// Step 5.
+async fn abort_residue(
+    shell: &Shell,
+    sink: &Sink,
+    events: &mut UnboundedReceiver<SinkEvent>,
+) -> Result<(), SessionEnd> {
+    let (brokers, topics) = (shell.brokers(), shell.sink_topics());
+    let found = tokio::task::spawn_blocking(move || residue::partitions(&brokers, &topics)).await;
+    let found = found.map_err(|_| SessionEnd::SinkGone)?;
+    let found = found.map_err(|source| SessionEnd::Kafka(SinkError::Kafka { step: "look for residue", source }))?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(partitions = ?found, "records without an end stand in the topic; aborting what is ours");
+    sink.abort_residue(found);
+    match events.recv().await {
+        Some(SinkEvent::ResidueAborted) => Ok(()),
+        Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
+        Some(SinkEvent::Ready | SinkEvent::Delivered(_) | SinkEvent::Committed) | None => Err(SessionEnd::SinkGone),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Killed in the middle of load, the bridge, the broker and Postgres lose nothing and double nothing.
 //!
-//! `PENSTOCK_KILLS` sets how often each is killed; the short run of the tests kills each four times.
+//! `PENSTOCK_KILLS` sets how often each is killed; the short run of the tests kills each four times. `PENSTOCK_KEEP` names a
+//! folder that Kafka's data and logs and the bridge's logs are copied to before anything is judged.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use penstock_testbed::artifacts::Cache;
@@ -33,10 +36,23 @@ fn survive(wound: impl Fn(&Stack, &World, Bridge, u32) -> Bridge) {
     load.wait_for_more(300, PATIENCE);
     load.stop();
     world.wait_confirmed(&mut bridge, PATIENCE);
+    keep(&stack, &bridge);
     let records = reader::read(&world.bootstrap, &world.registry_url, &world.topic);
     let events = load::check(&world.database, &records);
     eprintln!("{} kills, {events} row events, each in the topic once and in order", kills());
     assert!(bridge.stop().success(), "a bridge that is told to stop exits 0");
+}
+
+/// What a failure is to be explained with is gone with the servers.
+fn keep(stack: &Stack, bridge: &Bridge) {
+    let Some(folder) = std::env::var_os("PENSTOCK_KEEP") else { return };
+    let kafka = stack.kafka.broker().log();
+    let kafka = kafka.parent().expect("the broker's folder");
+    let logs = bridge.log.parent().expect("the world's folder");
+    for from in [kafka, logs] {
+        let copied = Command::new("cp").arg("-r").arg(from).arg(Path::new(&folder)).status();
+        assert!(copied.expect("run cp").success(), "{} is copied", from.display());
+    }
 }
 
 #[test]
