@@ -77,44 +77,45 @@ fn a_woken_predecessor_is_fenced_and_nothing_is_doubled() {
 }
 
 #[test]
-fn progress_is_the_newest_record_even_behind_a_foreign_open_transaction() {
+fn progress_is_the_newest_record_even_behind_foreign_open_transactions() {
     let servers = servers();
     let world = &servers.world;
     let mut bridge = world.run();
     world.wait_ready(&mut bridge, PATIENCE);
-    // Another source of the same topic leaves a transaction open; what is written behind it is hidden from readers.
-    let foreign: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &world.bootstrap)
-        .set("transactional.id", "another-source")
-        .set("transaction.timeout.ms", "20000")
-        .create()
-        .expect("a producer");
-    foreign.init_transactions(Duration::from_secs(30)).expect("initialise");
-    foreign.begin_transaction().expect("begin");
-    let progress = format!("{}.progress", world.topic);
-    foreign.send(BaseRecord::to(&progress).partition(0).key("another").payload("open")).expect("produce");
-    // In the change topic too: the successor finds it without an end, and must neither wait for it nor commit it.
-    foreign.send(BaseRecord::to(&world.topic).partition(0).key("another").payload("open")).expect("produce");
-    foreign.flush(Duration::from_secs(30)).expect("flush");
+    // Two sources of the same topic leave transactions open. What is written behind the first is hidden from readers.
+    let open = |name: &str, topic: &str| {
+        let foreign: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &world.bootstrap)
+            .set("transactional.id", name)
+            .set("transaction.timeout.ms", "60000")
+            .create()
+            .expect("a producer");
+        foreign.init_transactions(Duration::from_secs(30)).expect("initialise");
+        foreign.begin_transaction().expect("begin");
+        foreign.send(BaseRecord::to(topic).partition(0).key("another").payload("open")).expect("produce");
+        foreign.flush(Duration::from_secs(30)).expect("flush");
+        foreign
+    };
+    let in_progress = open("another-source", &format!("{}.progress", world.topic));
+    let in_changes = open("a-third-source", &world.topic);
 
     let load = Load::start(&world.database, 4, Duration::from_millis(4));
     load.wait_for_more(200, PATIENCE);
     world.wait_confirmed(&mut bridge, PATIENCE);
     bridge.kill();
     let mut successor = world.run();
-    wait("the successor to look for residue", PATIENCE, || {
-        successor.log().contains("records without an end stand in the topic")
-    })
-    .unwrap_or_else(|late| panic!("{late}\n{}", successor.log()));
     wait("the successor to wait for the newest progress", PATIENCE, || {
         successor.log().contains("a transaction is open on the progress topic")
     })
     .unwrap_or_else(|late| panic!("{late}\n{}", successor.log()));
-    let _ = foreign.abort_transaction(Duration::from_secs(30));
+    in_progress.abort_transaction(Duration::from_secs(30)).expect("abort");
+    // What is without an end in the change topic it neither waits for nor commits.
     world.wait_ready(&mut successor, PATIENCE);
+    assert!(successor.log().contains("records without an end stand in the topic"), "{}", successor.log());
     load.wait_for_more(200, PATIENCE);
     load.stop();
     world.wait_confirmed(&mut successor, PATIENCE);
+    in_changes.abort_transaction(Duration::from_secs(30)).expect("abort");
     load::check(&world.database, &reader::read(&world.bootstrap, &world.registry_url, &world.topic));
     assert!(successor.stop().success());
 }
