@@ -1,36 +1,39 @@
-//! What a predecessor left in the topic without an end: found after it was fenced, and aborted.
+//! What a predecessor left in a topic without an end: found after it was fenced, and aborted.
 //!
 //! Fencing aborts the predecessor's open transaction, and every partition the coordinator knows of gets its marker. A
-//! broker that is killed again and again in the middle seems to be able to forget one: seen once, in the offsets of a
-//! topic, its cause inferred. The records there belong to nobody's transaction any more, but
-//! they carry our producer's id: our next commit would commit them too, beside their repetition. So a partition whose last
-//! stable offset is not its end gets a transaction of its own, which is aborted, and takes the residue with it.
+//! coordinator that restarts in the middle can forget partitions, of an aborted transaction and of a committed one alike
+//! (see [`super::witness`]). The records there belong to nobody's transaction any more, but they carry our producer's id:
+//! the end of our next transaction would be theirs, too. So a partition whose last stable offset is not its end gets a
+//! transaction of its own, which is aborted. What it takes with it was readable to nobody; what of it was committed is
+//! delivered again, because the start goes on behind what is readable (see [`super::readable`]).
 //!
 //! A partition can also be unstable because another source writes to it at the moment; aborting does it no harm.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use penstock_wire::partition::PartitionId;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use super::client::{Brokers, IsolationLevel};
-use super::sink::Topics;
+use super::ends::{Ends, Place};
 
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// Looks for what has no end below an end that was asked for once: what others write behind it does not matter.
+#[derive(Debug)]
+pub struct Residue {
+    stable: Ends,
+    bound: BTreeMap<Place, i64>,
+}
 
-/// Partitions of the change topic, which exists, that hold records behind their last stable offset. Blocks.
-pub fn partitions(brokers: &Brokers, topics: &Topics) -> Result<Vec<PartitionId>, KafkaError> {
-    let everything: BaseConsumer = brokers.reader(IsolationLevel::ReadUncommitted).create()?;
-    let committed: BaseConsumer = brokers.reader(IsolationLevel::ReadCommitted).create()?;
-    let mut unstable = Vec::new();
-    for partition in topics.partitioner.all() {
-        let number = i32::try_from(partition.number()).expect("partition counts are 31 bits");
-        let (_, end) = everything.fetch_watermarks(&topics.changes, number, TIMEOUT)?;
-        let (_, stable_end) = committed.fetch_watermarks(&topics.changes, number, TIMEOUT)?;
-        if stable_end < end {
-            unstable.push(partition);
-        }
+impl Residue {
+    /// Takes the ends of these partitions, which exist, for the bound. Blocks.
+    pub fn of(brokers: &Brokers, places: &[Place]) -> Result<Self, KafkaError> {
+        let bound = Ends::of(brokers, IsolationLevel::ReadUncommitted)?.ask(places)?;
+        Ok(Self { stable: Ends::of(brokers, IsolationLevel::ReadCommitted)?, bound })
     }
-    Ok(unstable)
+
+    /// Partitions that hold records without an end below the bound. Blocks.
+    pub fn places(&self) -> Result<Vec<Place>, KafkaError> {
+        let stable = self.stable.ask(self.bound.keys())?;
+        let unstable = |(place, bound): &(&Place, &i64)| stable.get(*place).is_none_or(|stable| stable < *bound);
+        Ok(self.bound.iter().filter(unstable).map(|(place, _)| place.clone()).collect())
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Its calls block, which is why it has a thread; while a commit is on its way the bridge goes on filling the next group.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,13 +16,17 @@ use penstock_core::batch::{Batch, Record};
 use penstock_core::ledger::{Delivered, Ticket};
 use penstock_wire::control::ControlKind;
 use penstock_wire::header::{self as wire, CONTROL_HEADER_NAME, HEADER_NAME};
-use penstock_wire::partition::{PartitionId, Partitioner};
+use penstock_wire::partition::Partitioner;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Message};
 use tokio::sync::mpsc::UnboundedSender;
+
+use super::client::Brokers;
+use super::ends::Place;
+use super::witness::{self, Claim};
 
 /// How long to wait between looks for the progress record's delivery report.
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_micros(100);
@@ -57,6 +62,8 @@ pub struct Topics {
 /// aborted.
 #[derive(Clone, Debug)]
 pub struct Making {
+    /// How to reach Kafka, for those who look at what was written.
+    pub brokers: Brokers,
     /// librdkafka's settings of the producer.
     pub config: ClientConfig,
     /// Framed key and value of an epoch record.
@@ -75,7 +82,7 @@ pub struct ProgressRecord {
 }
 
 enum Command {
-    AbortResidue(Vec<PartitionId>),
+    AbortResidue(Vec<Place>),
     Produce(Batch),
     Commit(ProgressRecord),
 }
@@ -89,8 +96,10 @@ pub enum SinkEvent {
     ResidueAborted,
     /// Positive delivery reports.
     Delivered(Vec<Delivered>),
-    /// The last commit asked for is durable.
+    /// The last commit asked for is decided; the next transaction may begin.
     Committed,
+    /// The oldest commit that was not yet readable is: a `read_committed` reader gets all of its records.
+    Readable,
     /// The end of this sink.
     Failed(SinkError),
 }
@@ -104,6 +113,17 @@ pub enum SinkError {
     /// Records were on their way and nothing came back.
     #[error("no broker answered for {0} s")]
     Silent(u64),
+    /// No thread to be had.
+    #[error("start the witness's thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// A commit has returned, and its records do not become readable.
+    #[error("what was committed in partition {partition} of {topic} does not become readable")]
+    Unreadable {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
     /// Kafka refused or did not answer.
     #[error("{step}: {source}")]
     Kafka {
@@ -121,6 +141,8 @@ impl SinkError {
         match self {
             Self::Fenced => "Fenced".into(),
             Self::Silent(_) => "Silent".into(),
+            Self::Unreadable { .. } => "Unreadable".into(),
+            Self::Thread(_) => "Thread".into(),
             Self::Kafka { source, .. } => match source.rdkafka_error_code() {
                 Some(code) => format!("{code:?}"),
                 None => "Other".into(),
@@ -162,9 +184,10 @@ impl Sink {
         }
     }
 
-    /// Aborts what carries this producer's id in these partitions; see [`super::residue`]. Before anything else.
-    pub fn abort_residue(&self, partitions: Vec<PartitionId>) {
-        self.order(Command::AbortResidue(partitions));
+    /// Aborts what carries this producer's id in these partitions; see [`super::residue`]. Before anything else is
+    /// produced.
+    pub fn abort_residue(&self, places: Vec<Place>) {
+        self.order(Command::AbortResidue(places));
     }
 
     /// Produces a batch in the open Kafka transaction.
@@ -188,6 +211,9 @@ struct Reports {
 #[derive(Default)]
 struct Collected {
     delivered: Vec<Delivered>,
+    /// The offset behind the open transaction's last record: by partition of the change topic, and of progress.
+    ends: BTreeMap<i32, i64>,
+    progress_end: i64,
     failed: Option<KafkaError>,
     progress_delivered: bool,
 }
@@ -217,14 +243,22 @@ impl ProducerContext for Context {
                 return;
             }
         };
+        if message.offset() < 0 {
+            // A repetition that the broker recognised without telling where the first one stands.
+            collected.failed.get_or_insert(KafkaError::MessageProduction(RDKafkaErrorCode::NoOffset));
+            return;
+        }
         match opaque {
             PROGRESS_OPAQUE => {
                 collected.progress_delivered = true;
+                collected.progress_end = message.offset() + 1;
                 return;
             }
             RESIDUE_OPAQUE => return,
             _ => {}
         }
+        let end = collected.ends.entry(message.partition()).or_default();
+        *end = (*end).max(message.offset() + 1);
         let partition = u32::try_from(message.partition()).ok();
         match partition.and_then(|number| self.0.partitioner.and_then(|partitioner| partitioner.get(number))) {
             Some(partition) => collected.delivered.push(Delivered {
@@ -262,6 +296,7 @@ struct Worker<'a> {
     reports: Arc<Reports>,
     topics: &'a Topics,
     events: &'a UnboundedSender<SinkEvent>,
+    claims: Sender<Claim>,
     in_transaction: bool,
 }
 
@@ -274,7 +309,11 @@ fn work(
     let reports = Arc::new(Reports { partitioner: Some(topics.partitioner), ..Reports::default() });
     let producer = BaseProducer::from_config_and_context(&making.config, Context(Arc::clone(&reports)));
     let producer = producer.map_err(kafka("create the producer"))?;
-    let mut worker = Worker { producer, reports, topics, events, in_transaction: false };
+    let (claims, claimed) = channel();
+    let (brokers, witnessed) = (making.brokers.clone(), events.clone());
+    let witness = std::thread::Builder::new().name("witness".into());
+    witness.spawn(move || witness::watch(&brokers, &claimed, &witnessed)).map_err(SinkError::Thread)?;
+    let mut worker = Worker { producer, reports, topics, events, claims, in_transaction: false };
     worker.initialise()?;
     worker.report(SinkEvent::Ready);
     loop {
@@ -313,17 +352,16 @@ impl Worker<'_> {
 
     /// The record that opens the transaction in a partition stands at position zero, which every reader drops, should it
     /// read what is aborted.
-    fn abort_residue(&mut self, unstable: &[PartitionId], (key, value): &(Vec<u8>, Vec<u8>)) -> Result<(), SinkError> {
+    fn abort_residue(&mut self, unstable: &[Place], (key, value): &(Vec<u8>, Vec<u8>)) -> Result<(), SinkError> {
         self.begin()?;
         let header = wire::Header { end_of_transaction: true, ..wire::Header::default() }.encode();
         let kind = ControlKind::Epoch.as_str();
-        for partition in unstable {
+        for (topic, partition) in unstable {
             let headers = OwnedHeaders::new_with_capacity(2)
                 .insert(Header { key: HEADER_NAME, value: Some(&header) })
                 .insert(Header { key: CONTROL_HEADER_NAME, value: Some(kind) });
-            let number = i32::try_from(partition.number()).expect("partition counts are 31 bits");
-            let record = BaseRecord::with_opaque_to(&self.topics.changes, RESIDUE_OPAQUE);
-            self.send(record.partition(number).key(key.as_slice()).payload(value.as_slice()).headers(headers))?;
+            let record = BaseRecord::with_opaque_to(topic, RESIDUE_OPAQUE);
+            self.send(record.partition(*partition).key(key.as_slice()).payload(value.as_slice()).headers(headers))?;
         }
         while self.producer.in_flight_count() > 0 {
             std::thread::sleep(COMMIT_POLL_INTERVAL);
@@ -333,7 +371,7 @@ impl Worker<'_> {
             }
         }
         self.producer.abort_transaction(COMMIT_PATIENCE).map_err(kafka("abort_transaction"))?;
-        self.in_transaction = false;
+        self.end_transaction();
         self.report(SinkEvent::ResidueAborted);
         Ok(())
     }
@@ -344,6 +382,17 @@ impl Worker<'_> {
             self.in_transaction = true;
         }
         Ok(())
+    }
+
+    /// Gives where the transaction ended.
+    fn end_transaction(&mut self) -> Claim {
+        self.in_transaction = false;
+        let (ends, progress_end) = {
+            let mut collected = self.reports.lock();
+            (std::mem::take(&mut collected.ends), collected.progress_end)
+        };
+        let changes = ends.into_iter().map(|(partition, end)| ((self.topics.changes.clone(), partition), end));
+        Claim { ends: changes.chain([((self.topics.progress.clone(), 0), progress_end)]).collect() }
     }
 
     fn produce(&mut self, mut batch: Batch) -> Result<(), SinkError> {
@@ -390,8 +439,10 @@ impl Worker<'_> {
             }
         }
         self.producer.commit_transaction(COMMIT_PATIENCE).map_err(kafka("commit_transaction"))?;
-        self.in_transaction = false;
+        let claim = self.end_transaction();
         self.report(SinkEvent::Committed);
+        // A witness that has ended has said why.
+        let _ = self.claims.send(claim);
         Ok(())
     }
 

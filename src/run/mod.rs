@@ -18,6 +18,7 @@ use crate::source::{Class, Connection, SourceError, StatusUpdate};
 mod clock;
 mod first;
 mod opening;
+mod settling;
 mod shell;
 mod stream;
 

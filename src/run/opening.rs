@@ -2,9 +2,10 @@
 //!
 //! 1. START_REPLICATION takes the slot: a standby waits here, and does nothing else. Nothing is acknowledged meanwhile.
 //! 2. `init_transactions` fences the predecessor.
-//! 3. The newest progress is read: nothing can be written behind it any more.
+//! 3. What a predecessor left without an end is aborted; then the newest progress is read: nothing can be written behind it
+//!    any more.
 //! 4. Slot, progress and topic are compared.
-//! 5. What a predecessor left in the topic without an end is aborted; then the stream goes on behind progress.
+//! 5. Progress is held against what readers can read of each partition; then the stream goes on behind it.
 //!
 //! A first start, where none of the three exists, makes topics, publication and slot before step 1, and the first progress
 //! record, with an epoch record in every partition, after step 5.
@@ -19,12 +20,12 @@ use penstock_wire::progress::Progress;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use super::settling::{readable, settle};
 use super::shell::{RunError, Shell, clock_us};
 use super::stream::Streaming;
 use super::{SessionEnd, first};
 use crate::catalog;
 use crate::kafka::progress::{ProgressError, read_newest};
-use crate::kafka::residue;
 use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, describe};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
@@ -109,7 +110,8 @@ async fn open<'a>(
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
     let progress = loop {
-        match while_alive(connection, shell, shutdown, decide(shell, &identity, fresh.as_ref())).await? {
+        let decided = decide(shell, &identity, fresh.as_ref(), &sink, &mut events);
+        match while_alive(connection, shell, shutdown, decided).await? {
             Ok(progress) => break progress,
             Err(SessionEnd::Run(error)) if error.class() == Class::Retry => {
                 shell.health.waits_for("start", super::describe(&*error));
@@ -119,7 +121,6 @@ async fn open<'a>(
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
     shell.health.no_longer_waits("start");
-    while_alive(connection, shell, shutdown, abort_residue(shell, &sink, &mut events)).await??;
     if fresh.is_none() && !progress.load_complete && !start.from_now && !start.setup_only {
         let error = first::load_incomplete(shell).await.map_err(refused)?;
         return Err(refused(error));
@@ -198,6 +199,7 @@ async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usi
     let record_bytes_max = record_bytes_max(shell).await;
     let (sender, mut events) = unbounded_channel();
     let making = Making {
+        brokers: shell.brokers(),
         config: shell.brokers().producer(&shell.transactional_id(), record_bytes_max),
         aborted: shell.epoch_record(),
     };
@@ -211,21 +213,29 @@ async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usi
             Ok((sink, events, record_bytes_max))
         }
         Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
-        Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed) | None => {
-            Err(SessionEnd::SinkGone)
-        }
+        Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed | SinkEvent::Readable)
+        | None => Err(SessionEnd::SinkGone),
     }
 }
 
-/// Steps 3 and 4.
-async fn decide(shell: &Shell, identity: &SystemIdentity, fresh: Option<&Fresh>) -> Result<Progress, SessionEnd> {
+/// Steps 3 to 5.
+async fn decide(
+    shell: &Shell,
+    identity: &SystemIdentity,
+    fresh: Option<&Fresh>,
+    sink: &Sink,
+    events: &mut UnboundedReceiver<SinkEvent>,
+) -> Result<Progress, SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
+    let names = shell.names();
     // A topic that was made just now may not be known to every broker: then the question fails, and is asked again.
-    let stored = match fresh {
-        Some(_) => newest_progress(shell).await,
-        None => stored_progress(shell).await,
+    let exists = describe(&shell.brokers(), &names.progress()).await.map_err(|error| refused(error.into()))?.is_some();
+    let stored = if exists || fresh.is_some() {
+        settle(shell, sink, events, vec![(names.progress(), 0)]).await?;
+        newest_progress(shell).await.map_err(refused)?
+    } else {
+        None
     };
-    let stored = stored.map_err(refused)?;
     let server = server(shell, identity).await.map_err(refused)?;
     let topic = topic(shell).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
@@ -234,34 +244,18 @@ async fn decide(shell: &Shell, identity: &SystemIdentity, fresh: Option<&Fresh>)
     let slot = slot(shell).await.map_err(refused)?;
     match resume::decide(&pinned(shell), &server, slot.as_ref(), stored, topic.as_ref()) {
         Ok(Decision::Resume(progress)) => {
+            let partitions = 0..i32::try_from(progress.partition_count).unwrap_or_default();
+            settle(shell, sink, events, partitions.map(|partition| (names.changes.clone(), partition)).collect())
+                .await?;
+            let readable = readable(shell, &progress).await?;
+            let confirmed = slot.map(|slot| slot.confirmed).unwrap_or_default();
+            let progress = resume::behind_readable(*progress, readable, confirmed);
             tracing::info!(end_lsn = %progress.end_lsn, epoch = progress.epoch, "resuming");
-            Ok(*progress)
+            Ok(progress)
         }
         // Only the slot can have vanished since step 1 took it.
         Ok(Decision::FirstStart) => Err(SessionEnd::Source(SourceError::StreamEnded)),
         Err(refusal) => Err(SessionEnd::Refused(Box::new(refusal))),
-    }
-}
-
-/// Step 5.
-async fn abort_residue(
-    shell: &Shell,
-    sink: &Sink,
-    events: &mut UnboundedReceiver<SinkEvent>,
-) -> Result<(), SessionEnd> {
-    let (brokers, topics) = (shell.brokers(), shell.sink_topics());
-    let found = tokio::task::spawn_blocking(move || residue::partitions(&brokers, &topics)).await;
-    let found = found.map_err(|_| SessionEnd::SinkGone)?;
-    let found = found.map_err(|source| SessionEnd::Kafka(SinkError::Kafka { step: "look for residue", source }))?;
-    if found.is_empty() {
-        return Ok(());
-    }
-    tracing::warn!(partitions = ?found, "records without an end stand in the topic; aborting what is ours");
-    sink.abort_residue(found);
-    match events.recv().await {
-        Some(SinkEvent::ResidueAborted) => Ok(()),
-        Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
-        Some(SinkEvent::Ready | SinkEvent::Delivered(_) | SinkEvent::Committed) | None => Err(SessionEnd::SinkGone),
     }
 }
 

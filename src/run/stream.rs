@@ -180,6 +180,7 @@ impl<'a> Streaming<'a> {
             }
             Wake::Sink(Some(SinkEvent::Delivered(reports))) => self.bridge.handle_delivered(reports, now),
             Wake::Sink(Some(SinkEvent::Committed)) => self.bridge.handle_committed(now),
+            Wake::Sink(Some(SinkEvent::Readable)) => self.bridge.handle_readable(now),
             Wake::Sink(Some(SinkEvent::Failed(error))) => return Err(SessionEnd::Kafka(error)),
             Wake::Sink(Some(SinkEvent::Ready | SinkEvent::ResidueAborted)) => {}
             Wake::Sink(None) => return Err(SessionEnd::SinkGone),

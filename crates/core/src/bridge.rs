@@ -3,7 +3,8 @@
 //! ```text
 //! handle_wal ─▶ pgoutput ─▶ relation ─▶ route ─▶ outlet ─▶ ledger.admit ──▶ Action::Produce
 //! handle_delivered ─▶ ledger.settle ─▶ (whole group delivered) ──▶ Action::Commit(progress)
-//! handle_committed ─▶ ledger.committed ──▶ Action::Confirm(end LSN)
+//! handle_committed ─▶ ledger.committed ──▶ the next group may be committed
+//! handle_readable ─▶ ledger.readable ──▶ Action::Confirm(end LSN)
 //! ```
 //!
 //! **Groups.** Whole Postgres transactions are gathered into one Kafka transaction. While a group waits for its reports
@@ -12,7 +13,7 @@
 //! has been received is used up and its commits are young (lowest latency); the source is quiet; or, while an old backlog
 //! is read, the group has reached a bound (highest throughput).
 //!
-//! **Invariants.** The confirmed LSN is the end of a committed group, never more. A record is produced once per session;
+//! **Invariants.** The confirmed LSN is the end of a committed group that readers can read, never more. A record is produced once per session;
 //! any failure ends the session, and the next one starts from what is durable. Nothing is decided by a clock but when to
 //! close a group and when to write a heartbeat.
 //!
@@ -69,7 +70,7 @@ pub enum Action {
     NeedSchema(Relation),
     /// Produce this progress record in the same Kafka transaction and commit it.
     Commit(Box<Progress>),
-    /// Everything before it is durable: the slot may be told, now and in every later status update.
+    /// Everything before it is durable and can be read: the slot may be told, now and in every later status update.
     Confirm(GroupEnd),
     /// Nothing more will come.
     Stopped(Stop),
@@ -292,9 +293,15 @@ impl Bridge {
         self.advance(now);
     }
 
-    /// The commit that was asked for is durable.
+    /// The commit that was asked for has returned.
     pub fn handle_committed(&mut self, now: Duration) {
-        let end = self.ledger.committed();
+        self.ledger.committed();
+        self.advance(now);
+    }
+
+    /// The oldest commit that was not yet readable is.
+    pub fn handle_readable(&mut self, now: Duration) {
+        let end = self.ledger.readable();
         self.actions.push_back(Action::Confirm(end));
         self.advance(now);
     }
@@ -501,7 +508,7 @@ impl Bridge {
             || self.group_opened.is_some_and(|opened| now.saturating_sub(opened) >= limits.group_age_max);
         let ended = self.quiet || (self.drained && !self.behind) || self.shutting_down || !self.wants_wal();
         let idle = now.saturating_sub(self.last_commit_asked) >= limits.heartbeat;
-        let ahead = self.ledger.open_end().end_lsn > self.ledger.durable();
+        let ahead = self.ledger.open_end().end_lsn > self.ledger.committed_end();
         (records > 0 && (full || ended)) || idle || (self.shutting_down && ahead)
     }
 

@@ -102,7 +102,7 @@ impl Emit<'_> {
         let plan = &table.plan;
         let key = |out: &mut Vec<u8>| plan.encode_key(before.columns, before.account, out);
         let none: Option<fn(&mut Vec<u8>) -> _> = None;
-        self.outlet.put(self.ledger, place, key, none)
+        self.outlet.put(self.ledger, place, key, none).map(|_| ())
     }
 
     fn envelope(
@@ -118,7 +118,6 @@ impl Emit<'_> {
         let Begin { commit_lsn, commit_time_us, xid } = self.open.begin;
         self.open.envelopes += 1;
         let data_collection_order = table.next_order(commit_lsn);
-        table.count(op);
         let transaction = Transaction { xid, total_order: self.open.envelopes, data_collection_order };
         let place = self.place(version, event, part, before.is_some_and(|before| before.identity_only));
         let event = Event {
@@ -134,7 +133,11 @@ impl Emit<'_> {
         let plan = &table.plan;
         let key = |out: &mut Vec<u8>| plan.encode_key(version.columns, version.account, out);
         let value = |out: &mut Vec<u8>| plan.encode_envelope(&event, out);
-        self.outlet.put(self.ledger, place, key, Some(value))
+        // Numbered although it may be delivered already, counted only if it is not.
+        if self.outlet.put(self.ledger, place, key, Some(value))? {
+            table.count(op);
+        }
+        Ok(())
     }
 
     fn place(&self, version: Version<'_>, event: u64, part: Part, identity_only: bool) -> Place {
@@ -202,5 +205,5 @@ pub(crate) fn put_control(
         control.encode(value_id, out);
         Ok(())
     };
-    outlet.put(ledger, place, encode_key, Some(encode_value))
+    outlet.put(ledger, place, encode_key, Some(encode_value)).map(|_| ())
 }

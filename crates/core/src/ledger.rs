@@ -3,7 +3,7 @@
 //! Transactions of Postgres are gathered into *groups*; a group becomes one Kafka transaction. The ledger admits
 //! records, is told of their delivery reports in any order, and gives away
 //! - a group's progress only when every record of the group has its report, and
-//! - a confirmed LSN only when that progress is committed.
+//! - a confirmed LSN only when that progress is committed, and readers can read what it covers.
 //!
 //! Invariants, asserted: groups are committed in the order they were opened; at most the oldest group is closing or
 //! committing; ends never go backwards; a record is settled once. A keepalive is an empty transaction, nothing else.
@@ -108,6 +108,8 @@ struct Group {
 #[derive(Debug)]
 pub struct Ledger {
     groups: VecDeque<Group>,
+    /// Committed, and not yet seen by a reader.
+    unseen: VecDeque<GroupEnd>,
     durable: EndLsn,
     in_flight_bytes: usize,
     in_flight_records: u64,
@@ -119,7 +121,13 @@ impl Ledger {
         let durable = start.end_lsn;
         let end = GroupEnd { records: 0, transactions: 0, oldest_commit_time_us: None, ..start };
         let first = Group { number: 0, phase: Phase::Open, outstanding: 0, bytes: 0, end };
-        Self { groups: VecDeque::from([first]), durable, in_flight_bytes: 0, in_flight_records: 0 }
+        Self {
+            groups: VecDeque::from([first]),
+            unseen: VecDeque::new(),
+            durable,
+            in_flight_bytes: 0,
+            in_flight_records: 0,
+        }
     }
 
     /// Begins before any progress was ever written: nothing may be confirmed until the first group is committed.
@@ -169,8 +177,8 @@ impl Ledger {
 
     /// Transactions with events that are not yet durable, and the oldest one's commit time.
     pub fn unacknowledged(&self) -> (u64, Option<i64>) {
-        let transactions = self.groups.iter().map(|group| group.end.transactions).sum();
-        (transactions, self.groups.iter().find_map(|group| group.end.oldest_commit_time_us))
+        let ends = || self.unseen.iter().chain(self.groups.iter().map(|group| &group.end));
+        (ends().map(|end| end.transactions).sum(), ends().find_map(|end| end.oldest_commit_time_us))
     }
 
     /// A group waits for its reports: what is produced now would fall into its Kafka transaction.
@@ -246,13 +254,24 @@ impl Ledger {
         self.groups.front().map(|group| &group.end)
     }
 
-    /// The committing group is durable; gives it, and with it the LSN that may be confirmed.
-    pub fn committed(&mut self) -> GroupEnd {
+    /// The commit that was taken has returned: the next group may be committed.
+    pub fn committed(&mut self) {
         let group = self.groups.pop_front().expect("there is always a group");
         assert_eq!(group.phase, Phase::Committing, "a commit was reported for a group that was not committing");
-        assert!(self.durable <= group.end.end_lsn, "durable {} would go back to {}", self.durable, group.end.end_lsn);
-        self.durable = group.end.end_lsn;
-        group.end
+        self.unseen.push_back(group.end);
+    }
+
+    /// Readers can read the oldest committed group: everything before its end is durable.
+    pub fn readable(&mut self) -> GroupEnd {
+        let end = self.unseen.pop_front().expect("a group was readable that was not committed");
+        assert!(self.durable <= end.end_lsn, "durable {} would go back to {}", self.durable, end.end_lsn);
+        self.durable = end.end_lsn;
+        end
+    }
+
+    /// Everything before this is committed, readable or not yet.
+    pub fn committed_end(&self) -> EndLsn {
+        self.unseen.back().map_or(self.durable, |end| end.end_lsn)
     }
 }
 
@@ -309,7 +328,11 @@ mod tests {
         assert_eq!(ledger.take_commit(), None, "given once");
         assert_eq!(ledger.durable(), EndLsn::new(100));
         ledger.committed();
+        assert_eq!((ledger.durable(), ledger.committed_end()), (EndLsn::new(100), EndLsn::new(150)));
+        assert_eq!(ledger.unacknowledged().0, 1, "committed is not yet readable");
+        assert_eq!(ledger.readable().end_lsn, EndLsn::new(150));
         assert_eq!(ledger.durable(), EndLsn::new(150));
+        assert_eq!(ledger.unacknowledged().0, 0);
         assert_eq!((ledger.in_flight_bytes(), ledger.in_flight_records()), (0, 0));
     }
 
@@ -335,7 +358,7 @@ mod tests {
         ledger.seal(EndLsn::new(200), commit(150), 9);
         ledger.settle(delivered(first, 0, 3));
         assert!(ledger.take_commit().is_some());
-        assert_eq!(ledger.committed().end_lsn, EndLsn::new(150));
+        ledger.committed();
         ledger.close();
         ledger.settle(delivered(later, 1, 0));
         let end = ledger.take_commit().unwrap();
@@ -351,6 +374,7 @@ mod tests {
         let end = ledger.take_commit().unwrap();
         assert_eq!((end.end_lsn, end.postgres_clock_us, end.transactions), (EndLsn::new(180), 44, 0));
         ledger.committed();
+        ledger.readable();
         assert_eq!(ledger.durable(), EndLsn::new(180));
     }
 

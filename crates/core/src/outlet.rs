@@ -14,6 +14,8 @@ use crate::ledger::{GroupEnd, Ledger};
 pub struct Outlet {
     builder: Builder,
     chain: Vec<Position>,
+    /// Up to this commit a partition may hold records already.
+    repeated_to: CommitLsn,
     source: u16,
     epoch: u32,
     record_bytes_max: usize,
@@ -37,11 +39,13 @@ pub struct Place {
 }
 
 impl Outlet {
-    /// Continues each partition's chain behind `start`.
+    /// Continues each partition's chain behind `start`. What is put again at or below it is dropped.
     pub fn new(start: &GroupEnd, source: u16, epoch: u32, record_bytes_max: usize) -> Self {
         let partitions = u32::try_from(start.partitions.len()).expect("a partition count is 32 bits");
-        let chain = start.partitions.iter().map(|end| end.last).collect();
-        Self { builder: Builder::new(partitions), chain, source, epoch, record_bytes_max }
+        let chain: Vec<Position> = start.partitions.iter().map(|end| end.last).collect();
+        let delivered = chain.iter().filter(|last| last.epoch == epoch).map(|last| last.commit_lsn);
+        let repeated_to = delivered.max().unwrap_or_default();
+        Self { builder: Builder::new(partitions), chain, repeated_to, source, epoch, record_bytes_max }
     }
 
     /// The position of a place.
@@ -59,7 +63,8 @@ impl Outlet {
         self.builder.records()
     }
 
-    /// Appends one record. `key` and `value` append to the buffer; without `value` the record is a tombstone.
+    /// Appends one record. `key` and `value` append to the buffer; without `value` the record is a tombstone. Tells whether
+    /// it was: not if its partition holds it already.
     ///
     /// On an error nothing was appended and nothing admitted.
     pub fn put<E: Into<RowFault>>(
@@ -68,7 +73,11 @@ impl Outlet {
         place: Place,
         key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
         value: Option<impl FnOnce(&mut Vec<u8>) -> Result<(), E>>,
-    ) -> Result<(), RowFault> {
+    ) -> Result<bool, RowFault> {
+        let position = self.position(place.commit_lsn, place.seq);
+        if place.commit_lsn <= self.repeated_to && position <= self.chain[place.partition.index()] {
+            return Ok(false);
+        }
         let buffer = self.builder.buffer();
         let start = buffer.len();
         let has_value = value.is_some();
@@ -88,7 +97,6 @@ impl Outlet {
             buffer.truncate(start);
             return Err(fault);
         }
-        let position = self.position(place.commit_lsn, place.seq);
         let ticket = ledger.admit(place.partition, position, bytes);
         let previous = std::mem::replace(&mut self.chain[place.partition.index()], position);
         let header = Header {
@@ -101,7 +109,7 @@ impl Outlet {
         let timestamp_ms = place.commit_time_us.div_euclid(1000);
         let envelope = Envelope { partition: place.partition, header, control: place.control, timestamp_ms };
         self.builder.finish(&envelope, key_end, has_value, ticket);
-        Ok(())
+        Ok(true)
     }
 
     /// Flags the transaction's last record in each partition.

@@ -232,6 +232,20 @@ fn check_slot(slot: Option<&Slot>, progress: &Progress) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Progress, corrected by what readers can read in each partition: where to go on.
+///
+/// A broker can forget the end of a transaction in some of its partitions. A partition that has more than progress says
+/// drops what comes again. Where one lacks what progress says it has, everything since `confirmed` is read again, and
+/// dropped by those that have it; how fresh the topic is, nobody knows until then.
+pub fn behind_readable(progress: Progress, readable: Vec<PartitionProgress>, confirmed: EndLsn) -> Progress {
+    let lacks = progress.partitions.iter().zip(&readable).any(|(claimed, found)| found.last < claimed.last);
+    let progress = Progress { partitions: readable, ..progress };
+    if !lacks {
+        return progress;
+    }
+    Progress { end_lsn: confirmed, through: Through::default(), postgres_clock_us: 0, ..progress }
+}
+
 /// What a bridge that resumes behind `progress` counts as durable.
 pub(crate) fn start_of(progress: &Progress, partitions: u32) -> GroupEnd {
     let mut ends = vec![PartitionEnd::default(); partitions as usize];
@@ -406,6 +420,25 @@ mod tests {
         check("another timeline", |case| case.server.timeline = 2);
         check("server behind progress", |case| case.server.flushed = Lsn(99));
         check("configuration changed", |case| case.partitions = 3);
+    }
+
+    #[test]
+    fn what_readers_can_read_is_where_to_go_on() {
+        let at = |commit: u64, next_offset| PartitionProgress {
+            partition: 1,
+            last: Position { epoch: 1, commit_lsn: CommitLsn::new(commit), seq: Seq(8) },
+            next_offset,
+        };
+        let through = Through { commit_lsn: CommitLsn::new(80), ..Through::default() };
+        let progress = Progress { partitions: vec![at(80, 9)], through, postgres_clock_us: 5, ..progress() };
+        let confirmed = EndLsn::new(60);
+        let as_claimed = behind_readable(progress.clone(), vec![at(80, 9)], confirmed);
+        assert_eq!(as_claimed, progress);
+        let more = behind_readable(progress.clone(), vec![at(90, 12)], confirmed);
+        assert_eq!((more.end_lsn, &more.partitions, more.through), (EndLsn::new(100), &vec![at(90, 12)], through));
+        let less = behind_readable(progress, vec![at(50, 7)], confirmed);
+        assert_eq!((less.end_lsn, &less.partitions), (confirmed, &vec![at(50, 7)]));
+        assert_eq!((less.through, less.postgres_clock_us), (Through::default(), 0), "nothing is claimed");
     }
 
     fn history(skipped: &[(u64, u32, u64)]) -> Result<(), Fault> {

@@ -8,10 +8,11 @@ use penstock_core::fault::Fault;
 use penstock_core::ledger::Delivered;
 use penstock_core::limits::Limits;
 use penstock_core::relation::{CatalogFacts, Rules};
+use penstock_core::resume::behind_readable;
 use penstock_wire::header::Header;
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::partition::Partitioner;
-use penstock_wire::progress::Progress;
+use penstock_wire::progress::{PartitionProgress, Progress};
 use penstock_wire::table::SourceInfo;
 use penstock_wire::types::{TypeInfo, ValueKind};
 use proptest::prelude::*;
@@ -89,8 +90,15 @@ impl World {
         self.act();
     }
 
+    /// The commit returned, and a reader has seen it.
     fn committed(&mut self) {
         self.bridge.handle_committed(NOW);
+        self.act();
+        self.readable();
+    }
+
+    fn readable(&mut self) {
+        self.bridge.handle_readable(NOW);
         self.act();
     }
 
@@ -177,7 +185,7 @@ fn one_insert(world: &mut World, at: u64) {
 }
 
 #[test]
-fn a_commit_is_confirmed_only_behind_reports_and_kafkas_commit() {
+fn a_commit_is_confirmed_only_behind_reports_kafkas_commit_and_a_reader() {
     let mut world = World::new(100);
     one_insert(&mut world, 100);
     assert!(world.records.is_empty() && world.commits.is_empty(), "more may follow in what was received");
@@ -190,7 +198,13 @@ fn a_commit_is_confirmed_only_behind_reports_and_kafkas_commit() {
         world.confirmed.is_empty() && world.bridge.durable() == EndLsn::new(100),
         "nothing is confirmed before Kafka's commit"
     );
-    world.committed();
+    world.bridge.handle_committed(NOW);
+    world.act();
+    assert!(
+        world.confirmed.is_empty() && world.bridge.durable() == EndLsn::new(100),
+        "nothing is confirmed before a reader can read it"
+    );
+    world.readable();
     assert_eq!(world.confirmed, [150]);
     let progress = &world.commits[0];
     assert_eq!((progress.end_lsn.raw(), progress.through.xid, progress.through.seq.0), (150, 7, 8));
@@ -305,16 +319,22 @@ fn malformed_and_misplaced_messages_stop_and_confirm_nothing() {
     }
 }
 
+/// Two transactions, the second with moves, over three partitions.
+fn two_transactions() -> Vec<Vec<u8>> {
+    let mut log = vec![begin(100, 1), relation()];
+    for id in 0..9 {
+        log.push(insert(&id.to_string(), Some(["a", "b", "c"][id % 3])));
+    }
+    log.push(commit(100, 200));
+    log.extend([begin(200, 2), update("1", "b", "a"), update("2", "c", "c"), insert("x", None), commit(200, 300)]);
+    log
+}
+
 proptest! {
     /// The same log gives the same records however it is cut and timed.
     #[test]
     fn cutting_and_timing_change_no_record(pauses in proptest::collection::vec(0_u8..4, 40)) {
-        let mut log = vec![begin(100, 1), relation()];
-        for id in 0..9 {
-            log.push(insert(&id.to_string(), Some(["a", "b", "c"][id % 3])));
-        }
-        log.push(commit(100, 200));
-        log.extend([begin(200, 2), update("1", "b", "a"), update("2", "c", "c"), insert("x", None), commit(200, 300)]);
+        let log = two_transactions();
         let run = |pauses: &[u8]| {
             let mut world = World::new(100);
             for (message, pause) in log.iter().zip(pauses.iter().chain(std::iter::repeat(&0))) {
@@ -342,5 +362,41 @@ proptest! {
             (records, world.confirmed.last().copied())
         };
         prop_assert_eq!(run(&pauses), run(&[]));
+    }
+
+    /// Whatever part of each partition readers can read, the rest comes again, as it was, and nothing else does.
+    #[test]
+    fn what_a_broker_has_lost_comes_again_as_it_was(newest in 0_usize..2, readable in proptest::collection::vec(0_usize..9, 3)) {
+        let mut before = World::new(100);
+        for message in two_transactions() {
+            before.feed(&message);
+            before.drained();
+            before.deliver();
+            if before.commits.len() > before.confirmed.len() {
+                before.committed();
+            }
+        }
+        prop_assert_eq!(before.commits.len(), 2);
+        let (mut missing, mut ends) = (Vec::new(), Vec::new());
+        for (partition, readable) in (0..).zip(readable) {
+            let records: Vec<&Produced> = before.records.iter().filter(|record| record.0 == partition).collect();
+            let (kept, lost) = records.split_at(readable.min(records.len()));
+            let last = kept.last().map(|record| record.3.position).unwrap_or_default();
+            ends.push(PartitionProgress { partition, last, next_offset: i64::try_from(kept.len()).unwrap() });
+            missing.extend(lost.iter().copied().cloned());
+        }
+        let progress = before.commits.swap_remove(newest);
+        let mut again = World::resume(behind_readable(progress, ends, EndLsn::new(100)));
+        for message in two_transactions() {
+            again.feed(&message);
+        }
+        again.drained();
+        again.records.sort_by_key(|record| (record.0, record.3.position));
+        missing.sort_by_key(|record| (record.0, record.3.position));
+        prop_assert_eq!(&again.records, &missing);
+        again.deliver();
+        again.tick(Duration::from_secs(5));
+        again.committed();
+        prop_assert_eq!(again.confirmed.last(), Some(&300), "all of it is durable in the end");
     }
 }

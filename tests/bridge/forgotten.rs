@@ -1,0 +1,127 @@
+//! A transaction coordinator that restarts can forget partitions of a transaction: their markers are never written. What
+//! is forgotten is delivered again, once and in order.
+//!
+//! The broker's own forgetting is a race that a few of many kills win, so here the markers are taken out of its files.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use penstock_testbed::artifacts::Cache;
+use penstock_testbed::cluster::Stack;
+use penstock_testbed::postgres::Address;
+use penstock_testbed::proxy::{Direction, Faults, Proxy};
+
+use crate::load::{self, Load};
+use crate::reader;
+use crate::world::{World, wait};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const PARTITIONS: u32 = 12;
+
+/// Of a record batch: where its length stands, what stands before what it counts, and where its attributes stand.
+const LENGTH_AT: usize = 8;
+const BEFORE_LENGTH_ENDS: usize = 12;
+const ATTRIBUTES_AT: usize = 21;
+const CONTROL: u16 = 0x20;
+
+/// Where each batch of a segment starts, and whether it is a marker.
+fn batches(segment: &[u8]) -> Vec<(usize, bool)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at + ATTRIBUTES_AT + 2 <= segment.len() {
+        let length = |at: usize| segment[at..at + 4].try_into().map(u32::from_be_bytes).expect("four bytes");
+        let attributes = u16::from_be_bytes([segment[at + ATTRIBUTES_AT], segment[at + ATTRIBUTES_AT + 1]]);
+        let bytes = length(at + LENGTH_AT) as usize;
+        if bytes == 0 {
+            break;
+        }
+        found.push((at, attributes & CONTROL != 0));
+        at += BEFORE_LENGTH_ENDS + bytes;
+    }
+    found
+}
+
+/// Cuts a partition's only segment off, and with it what the broker derives from it.
+fn cut(folder: &Path, at: impl Fn(&[(usize, bool)]) -> usize) {
+    let segment = folder.join("00000000000000000000.log");
+    let bytes = std::fs::read(&segment).expect("read the segment");
+    let at = at(&batches(&bytes));
+    std::fs::write(&segment, &bytes[..at]).expect("cut the segment");
+    for entry in std::fs::read_dir(folder).expect("the partition's folder") {
+        let path: PathBuf = entry.expect("a file").path();
+        let derived = ["index", "timeindex", "txnindex", "snapshot"];
+        if path.extension().is_some_and(|extension| derived.iter().any(|name| extension == *name)) {
+            std::fs::remove_file(path).expect("remove what is derived");
+        }
+    }
+}
+
+/// The last marker is gone, what it ended is not.
+fn last_marker(batches: &[(usize, bool)]) -> usize {
+    let (at, _) = batches.iter().rev().find(|(_, marker)| *marker).expect("a marker");
+    *at
+}
+
+/// The last ten commits are gone, and what then comes last has no marker. (More would be more than the slot was told.)
+fn ten_commits(batches: &[(usize, bool)]) -> usize {
+    let (at, _) = batches.iter().rev().filter(|(_, marker)| *marker).nth(9).expect("ten markers");
+    *at
+}
+
+/// A bridge that has delivered everything and whose acknowledgements did not arrive is killed; `forget` is called with
+/// the folder of Kafka's logs while the broker is down. Then another one goes on. Gives its log.
+fn forgotten(forget: impl FnOnce(&Path, &World)) -> String {
+    let stack = Stack::start(&Cache::from_environment()).expect("a stack of its own");
+    let mut world = World::new(&stack.addresses(), load::SCHEMA);
+    world.configure(load::CAPTURE);
+    let proxy = Proxy::to_port(world.database.port).expect("a proxy");
+    let through = Address { port: proxy.port(), ..world.database.clone() };
+    let mut bridge = world.run_through(&through);
+    world.wait_ready(&mut bridge, PATIENCE);
+    let load = Load::start(&world.database, 12, Duration::from_millis(5));
+    load.wait_for_more(200, PATIENCE);
+    // The tables are known by then: the catalog is behind the same proxy.
+    world.wait_confirmed(&mut bridge, PATIENCE);
+    proxy.set(Direction::Up, Faults::blackhole());
+    let confirmed = world.confirmed();
+    load.wait_for_more(500, PATIENCE);
+    let committed = load.stop();
+    wait("everything to be delivered", PATIENCE, || {
+        let metrics = bridge.get("/metrics").unwrap_or_default();
+        let delivered = metrics.lines().find_map(|line| line.strip_prefix("penstock_transactions_delivered_total "));
+        delivered.and_then(|text| text.parse::<u64>().ok()).is_some_and(|delivered| delivered >= committed)
+    })
+    .unwrap_or_else(|late| panic!("{late}\n{}", bridge.log()));
+    bridge.kill();
+    assert_eq!(world.confirmed(), confirmed, "the slot was told nothing");
+
+    let broker = stack.kafka.broker();
+    broker.stop().expect("stop the broker");
+    forget(&broker.log().parent().expect("the broker's folder").join("data"), &world);
+    broker.start().expect("start the broker again");
+    let mut bridge = world.run();
+    world.wait_ready(&mut bridge, PATIENCE);
+    world.wait_confirmed(&mut bridge, PATIENCE);
+    load::check(&world.database, &reader::read(&world.bootstrap, &world.registry_url, &world.topic));
+    let log = bridge.log();
+    assert!(bridge.stop().success());
+    log
+}
+
+#[test]
+fn records_whose_commit_was_forgotten_are_delivered_again() {
+    let log = forgotten(|data, world| {
+        for partition in 0..PARTITIONS / 2 {
+            cut(&data.join(format!("{}-{partition}", world.topic)), last_marker);
+        }
+    });
+    assert!(log.contains("records without an end stand in"), "{log}");
+    assert!(log.contains("a partition does not end where progress says"), "{log}");
+}
+
+#[test]
+fn records_that_progress_has_forgotten_are_not_delivered_again() {
+    let log = forgotten(|data, world| cut(&data.join(format!("{}.progress-0", world.topic)), ten_commits));
+    assert!(log.contains("records without an end stand in"), "{log}");
+    assert!(log.contains("a partition does not end where progress says"), "{log}");
+}
