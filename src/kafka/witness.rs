@@ -4,7 +4,7 @@
 //! every partition. A coordinator that restarts between the two can forget partitions whose leader it does not know yet
 //! (Kafka 4.4 calls them "likely deleted"): the commit has returned, and readers never see its records; should the next
 //! transaction of the same producer be aborted, its marker aborts them too. So the slot is told of a commit only after
-//! its records are below the last stable offset of their partitions. See decision 0009.
+//! its records are below the last stable offset of their partitions. See decision 0010.
 //!
 //! It has a thread and a reader of its own: the producer does not wait for it.
 
