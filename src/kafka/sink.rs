@@ -26,7 +26,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::client::Brokers;
 use super::ends::Place;
-use super::witness::{self, Claim};
+use super::witness::{Claim, Witness};
 
 /// How long to wait between looks for the progress record's delivery report.
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_micros(100);
@@ -56,6 +56,8 @@ pub struct Topics {
     pub progress: String,
     /// The change topic's partitions.
     pub partitioner: Partitioner,
+    /// The source's name and number: how its records are known.
+    pub source: (String, u16),
 }
 
 /// How the producer is made, and what it writes where nothing may be read: key and value of a record that is always
@@ -310,9 +312,8 @@ fn work(
     let producer = BaseProducer::from_config_and_context(&making.config, Context(Arc::clone(&reports)));
     let producer = producer.map_err(kafka("create the producer"))?;
     let (claims, claimed) = channel();
-    let (brokers, witnessed) = (making.brokers.clone(), events.clone());
-    let witness = std::thread::Builder::new().name("witness".into());
-    witness.spawn(move || witness::watch(&brokers, &claimed, &witnessed)).map_err(SinkError::Thread)?;
+    let witness = Witness::new(making.brokers.clone(), topics.source.clone(), claimed, events.clone());
+    std::thread::Builder::new().name("witness".into()).spawn(|| witness.watch()).map_err(SinkError::Thread)?;
     let mut worker = Worker { producer, reports, topics, events, claims, in_transaction: false };
     worker.initialise()?;
     worker.report(SinkEvent::Ready);

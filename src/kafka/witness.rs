@@ -12,7 +12,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use penstock_wire::header::{HEADER_NAME, Header};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Headers as _;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::client::{Brokers, IsolationLevel};
@@ -22,9 +26,9 @@ use super::sink::{SinkError, SinkEvent};
 /// Markers are written within milliseconds; asking is cheap.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// How long a marker may take. Another source's open transaction in the same partition can take longer, and then the session
-/// starts over in vain: it costs what was not yet readable being read again.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After this it is asked whose transaction has no end. Another source's may take its time.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A commit that has returned: the offset behind its last record, by partition.
 #[derive(Debug)]
@@ -32,65 +36,107 @@ pub(super) struct Claim {
     pub(super) ends: BTreeMap<Place, i64>,
 }
 
-/// Reports [`SinkEvent::Readable`] for every claim, in their order, until there is nobody to claim or to listen.
-pub(super) fn watch(brokers: &Brokers, claims: &Receiver<Claim>, events: &UnboundedSender<SinkEvent>) {
-    if let Err(error) = prove(brokers, claims, events) {
-        // The loop is gone when nobody listens; there is nobody left to tell.
-        let _ = events.send(SinkEvent::Failed(error));
-    }
+/// See the module's documentation.
+pub(super) struct Witness {
+    brokers: Brokers,
+    source: (String, u16),
+    claims: Receiver<Claim>,
+    events: UnboundedSender<SinkEvent>,
+    reader: Option<Ends>,
 }
 
-fn prove(brokers: &Brokers, claims: &Receiver<Claim>, events: &UnboundedSender<SinkEvent>) -> Result<(), SinkError> {
-    let mut reader = None;
-    let mut unproven: VecDeque<Claim> = VecDeque::new();
-    let mut pause = FIRST_PAUSE;
-    let mut proven = Instant::now();
-    while !events.is_closed() {
-        if unproven.is_empty() {
-            proven = Instant::now();
-        }
-        match claims.recv_timeout(if unproven.is_empty() { LONGEST_PAUSE } else { pause }) {
-            Ok(claim) => {
-                unproven.push_back(claim);
-                unproven.extend(claims.try_iter());
-                pause = FIRST_PAUSE;
-            }
-            Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LONGEST_PAUSE),
-            Err(RecvTimeoutError::Disconnected) if unproven.is_empty() => return Ok(()),
-            // What was committed last is still to be seen.
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(pause),
-        }
-        let Some(first) = unproven.front() else { continue };
-        match ask(&mut reader, brokers, first) {
-            Ok(ends) => {
-                let waiting =
-                    first.ends.iter().find(|(place, end)| ends.get(*place).is_none_or(|stable| stable < *end));
-                if let Some(((topic, partition), _)) = waiting {
-                    if proven.elapsed() > PATIENCE {
-                        return Err(SinkError::Unreadable { topic: topic.clone(), partition: *partition });
+impl Witness {
+    pub(super) fn new(
+        brokers: Brokers,
+        source: (String, u16),
+        claims: Receiver<Claim>,
+        events: UnboundedSender<SinkEvent>,
+    ) -> Self {
+        Self { brokers, source, claims, events, reader: None }
+    }
+
+    /// Reports [`SinkEvent::Readable`] for every claim, in their order, until there is nobody to claim or to listen.
+    pub(super) fn watch(mut self) {
+        let mut unproven: VecDeque<Claim> = VecDeque::new();
+        let mut pause = FIRST_PAUSE;
+        let mut asked_since = Instant::now();
+        while !self.events.is_closed() {
+            match self.claims.recv_timeout(if unproven.is_empty() { LONGEST_PAUSE } else { pause }) {
+                Ok(claim) => {
+                    if unproven.is_empty() {
+                        asked_since = Instant::now();
                     }
-                    continue;
+                    unproven.push_back(claim);
+                    unproven.extend(self.claims.try_iter());
+                    pause = FIRST_PAUSE;
                 }
-                unproven.pop_front();
-                proven = Instant::now();
-                pause = FIRST_PAUSE;
-                let _ = events.send(SinkEvent::Readable);
+                Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LONGEST_PAUSE),
+                Err(RecvTimeoutError::Disconnected) if unproven.is_empty() => return,
+                // What was committed last is still to be seen.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(pause),
             }
-            Err(error) => {
-                // A new client has better chances than one that may have lost its last broker for good.
-                reader = None;
-                tracing::info!(%error, "cannot ask for the last stable offsets; asking again");
-                std::thread::sleep(LONGEST_PAUSE);
+            let Some(first) = unproven.front() else { continue };
+            match self.unreadable(first) {
+                Ok(None) => {
+                    unproven.pop_front();
+                    (pause, asked_since) = (FIRST_PAUSE, Instant::now());
+                    // The loop is gone when nobody listens; there is nobody left to tell.
+                    let _ = self.events.send(SinkEvent::Readable);
+                }
+                Ok(Some((place, stable))) if asked_since.elapsed() > PATIENCE => match self.is_ours(&place, stable) {
+                    Ok(true) => {
+                        let (topic, partition) = place;
+                        let _ = self.events.send(SinkEvent::Failed(SinkError::Unreadable { topic, partition }));
+                        return;
+                    }
+                    Ok(false) => {
+                        let (topic, partition) = &place;
+                        tracing::warn!(topic, partition, "another source's open transaction hides what is committed");
+                        asked_since = Instant::now();
+                    }
+                    Err(error) => self.ask_anew(&error),
+                },
+                Ok(Some(_)) => {}
+                Err(error) => self.ask_anew(&error),
             }
         }
     }
-    Ok(())
-}
 
-fn ask(reader: &mut Option<Ends>, brokers: &Brokers, claim: &Claim) -> Result<BTreeMap<Place, i64>, KafkaError> {
-    let reader = match reader {
-        Some(reader) => reader,
-        None => reader.insert(Ends::of(brokers, IsolationLevel::ReadCommitted)?),
-    };
-    reader.ask(claim.ends.keys())
+    /// A new client has better chances than one that may have lost its last broker for good.
+    fn ask_anew(&mut self, error: &KafkaError) {
+        self.reader = None;
+        tracing::info!(%error, "cannot ask for the last stable offsets; asking again");
+        std::thread::sleep(LONGEST_PAUSE);
+    }
+
+    /// A partition in which not all of the claim can be read, and its last stable offset.
+    fn unreadable(&mut self, claim: &Claim) -> Result<Option<(Place, i64)>, KafkaError> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            reader => reader.insert(Ends::of(&self.brokers, IsolationLevel::ReadCommitted)?),
+        };
+        let stable = reader.ask(claim.ends.keys())?;
+        let late = |(place, end): (&Place, &i64)| {
+            let stable = stable.get(place).copied().unwrap_or_default();
+            (stable < *end).then(|| (place.clone(), stable))
+        };
+        Ok(claim.ends.iter().find_map(late))
+    }
+
+    /// Whose transaction begins at the last stable offset. One without a record there is nobody's.
+    fn is_ours(&self, (topic, partition): &Place, stable: i64) -> Result<bool, KafkaError> {
+        let (name, number) = &self.source;
+        let consumer: BaseConsumer = self.brokers.reader(IsolationLevel::ReadUncommitted).create()?;
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, *partition, Offset::Offset(stable))?;
+        consumer.assign(&assignment)?;
+        let Some(message) = consumer.poll(TIMEOUT) else { return Ok(false) };
+        let message = message?;
+        let header = message.headers().and_then(|headers| headers.iter().find(|header| header.key == HEADER_NAME));
+        match header.and_then(|header| Header::decode(header.value?).ok()) {
+            Some(header) => Ok(header.source == *number),
+            // Progress has no header; its key is the source's name.
+            None => Ok(message.key() == Some(name.as_bytes())),
+        }
+    }
 }

@@ -209,7 +209,8 @@ impl Shell {
 
     pub(super) fn sink_topics(&self) -> SinkTopics {
         let names = self.names();
-        SinkTopics { progress: names.progress(), changes: names.changes, partitioner: self.partitioner }
+        let source = (self.config.source.name.clone(), self.config.source.number);
+        SinkTopics { progress: names.progress(), changes: names.changes, partitioner: self.partitioner, source }
     }
 
     pub(super) fn transactional_id(&self) -> String {
