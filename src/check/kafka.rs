@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
 use super::Report;
+use crate::catalog::findings::Finding;
 use crate::config::Config;
 use crate::kafka::client::{Brokers, IsolationLevel};
 use crate::kafka::topics::{Names, Topics, TopicsError};
@@ -90,6 +91,38 @@ async fn describe(brokers: &Brokers) -> Result<Cluster, KafkaError> {
     asked.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
+/// Settings by which the topics of a bridge that goes on would lose records: what stops it. Topics that do not exist, or whose
+/// settings nobody may read, are not its business.
+pub(crate) async fn stopping(config: &Config, brokers: &Brokers) -> Result<Vec<Finding>, TopicsError> {
+    let names = Names { changes: config.kafka.topic.clone() };
+    let topics = Topics::new(brokers)?;
+    let mut report = Report::default();
+    for name in [&names.changes, &names.progress()] {
+        look_at_settings(config, brokers, name, &topics.settings(name).await?, &mut report);
+    }
+    Ok(report.findings)
+}
+
+/// What every record's safety rests on.
+fn look_at_settings(
+    config: &Config,
+    brokers: &Brokers,
+    name: &str,
+    settings: &BTreeMap<String, String>,
+    report: &mut Report,
+) {
+    let in_sync = i128::from(config.kafka.min_insync_replicas);
+    for (key, wanted) in [
+        ("min.insync.replicas", Wanted::AtLeast(in_sync)),
+        ("cleanup.policy", Wanted::Exactly("compact")),
+        ("message.timestamp.type", Wanted::Exactly("CreateTime")),
+    ] {
+        if let Some((what, remedy)) = differs(brokers, name, settings, key, &wanted) {
+            report.stop(format!("topic {name}"), what, remedy);
+        }
+    }
+}
+
 async fn look_at_topics(
     config: &Config,
     brokers: &Brokers,
@@ -98,13 +131,7 @@ async fn look_at_topics(
 ) -> Result<(), TopicsError> {
     let names = Names { changes: config.kafka.topic.clone() };
     let topics = Topics::new(brokers)?;
-    let in_sync = i128::from(config.kafka.min_insync_replicas);
     let bytes = i128::try_from(config.limits.record_bytes_max).unwrap_or(i128::MAX);
-    let kept = [
-        ("min.insync.replicas", Wanted::AtLeast(in_sync)),
-        ("cleanup.policy", Wanted::Exactly("compact")),
-        ("message.timestamp.type", Wanted::Exactly("CreateTime")),
-    ];
     let progress = names.progress();
     for (name, partitions) in
         [(&names.changes, usize::try_from(config.kafka.partitions).unwrap_or_default()), (&progress, 1)]
@@ -116,11 +143,7 @@ async fn look_at_topics(
         };
         look_at_shape(&subject, *shape, partitions, config, report);
         let settings = topics.settings(name).await?;
-        for (key, wanted) in &kept {
-            if let Some((what, remedy)) = differs(brokers, name, &settings, key, wanted) {
-                report.stop(&subject, what, remedy);
-            }
-        }
+        look_at_settings(config, brokers, name, &settings, report);
         if *name == names.changes {
             if let Some((what, remedy)) =
                 differs(brokers, name, &settings, "max.message.bytes", &Wanted::AtLeast(bytes))

@@ -9,6 +9,8 @@ mod postgres;
 mod registry;
 mod start;
 
+pub(crate) use self::kafka::stopping as stopping_topics;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::catalog::Catalog;

@@ -25,6 +25,7 @@ use super::shell::{RunError, Shell, clock_us};
 use super::stream::Streaming;
 use super::{SessionEnd, first};
 use crate::catalog;
+use crate::check::stopping_topics;
 use crate::kafka::progress::{ProgressError, read_newest};
 use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, describe};
@@ -121,6 +122,7 @@ async fn open<'a>(
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
     shell.health.no_longer_waits("start");
+    judge_topics(shell).await.map_err(refused)?;
     if fresh.is_none() && !progress.load_complete && !start.from_now && !start.setup_only {
         let error = first::load_incomplete(shell).await.map_err(refused)?;
         return Err(refused(error));
@@ -256,6 +258,22 @@ async fn decide(
         // Only the slot can have vanished since step 1 took it.
         Ok(Decision::FirstStart) => Err(SessionEnd::Source(SourceError::StreamEnded)),
         Err(refusal) => Err(SessionEnd::Refused(Box::new(refusal))),
+    }
+}
+
+/// Of step 4: a topic that throws records away is not gone on with. Where nobody may read its settings, or nobody answers, the
+/// topic is taken for what it was when it was made.
+async fn judge_topics(shell: &Shell) -> Result<(), RunError> {
+    match stopping_topics(&shell.config, &shell.brokers()).await {
+        Ok(findings) if findings.is_empty() => Ok(()),
+        Ok(findings) => Err(RunError::Findings(findings.iter().map(ToString::to_string).collect())),
+        Err(error) => {
+            tracing::warn!(
+                error = super::describe(&error),
+                "the topics' settings cannot be read; they are not compared"
+            );
+            Ok(())
+        }
     }
 }
 

@@ -57,12 +57,10 @@ impl Operator {
         self.wait_for_partitions(topic, total);
     }
 
-    /// Sets the largest batch that a topic takes. librdkafka's call replaces all of a topic's settings.
-    pub fn set_message_bytes_max(&self, topic: &str, bytes: u32) {
-        let text = bytes.to_string();
-        let settings = AlterConfig::new(ResourceSpecifier::Topic(topic))
-            .set("cleanup.policy", "compact")
-            .set("max.message.bytes", &text);
+    /// Changes a setting of a compacted topic. librdkafka's call replaces all of a topic's settings.
+    pub fn set(&self, topic: &str, key: &str, value: &str) {
+        let settings =
+            AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", "compact").set(key, value);
         let altered =
             self.runtime.block_on(self.client.alter_configs([&settings], &self.options)).expect("alter a topic");
         assert!(altered.iter().all(Result::is_ok), "{altered:?}");

@@ -22,7 +22,7 @@ fn scene_with_large_row(topic_bytes: u32, configured_bytes: u32) -> (Scene, Stri
     let mut world = world(TABLE, "");
     world.set("LIMITS__RECORD_BYTES_MAX", &configured_bytes.to_string());
     let mut scene = Scene::of(world);
-    Operator::new(&scene.world.bootstrap).set_message_bytes_max(&scene.world.topic, topic_bytes);
+    Operator::new(&scene.world.bootstrap).set(&scene.world.topic, "max.message.bytes", &topic_bytes.to_string());
     insert(&scene, &[1]);
     assert_eq!(delivered(&mut scene), ["1"]);
     let value = insert_large(&scene, 2, 200_000);
@@ -47,7 +47,7 @@ fn a_record_above_the_configured_limit_halts_until_the_limit_is_raised() {
     scene.bridge = scene.world.run();
     expect_halt_at_large_row(&mut scene, &value);
 
-    Operator::new(&scene.world.bootstrap).set_message_bytes_max(&scene.world.topic, 1_000_000);
+    Operator::new(&scene.world.bootstrap).set(&scene.world.topic, "max.message.bytes", "1000000");
     scene.world.set("LIMITS__RECORD_BYTES_MAX", "1000000");
     scene.again();
     assert_eq!(delivered(&mut scene), ["1", "2", "3"]);
@@ -62,7 +62,7 @@ fn a_topic_that_takes_less_than_configured_halts_until_it_takes_more() {
     let (mut scene, value) = scene_with_large_row(65_536, 1_000_000);
     expect_halt_at_large_row(&mut scene, &value);
 
-    Operator::new(&scene.world.bootstrap).set_message_bytes_max(&scene.world.topic, 1_000_000);
+    Operator::new(&scene.world.bootstrap).set(&scene.world.topic, "max.message.bytes", "1000000");
     scene.again();
     assert_eq!(delivered(&mut scene), ["1", "2", "3"]);
     scene.stop();

@@ -177,6 +177,23 @@ fn account_partition() -> u32 {
 }
 
 #[test]
+fn topic_that_throws_records_away_stops() {
+    for (topic, policy) in [("", "delete"), (".progress", "compact,delete")] {
+        let words = ["cleanup.policy is", "it must be compact", "--add-config cleanup.policy=compact"];
+        let mut scene = harmed(
+            |scene, operator| operator.set(&format!("{}{topic}", scene.world.topic), "cleanup.policy", policy),
+            &words,
+        );
+        // As it was told.
+        let operator = Operator::new(&scene.world.bootstrap);
+        operator.set(&format!("{}{topic}", scene.world.topic), "cleanup.policy", "compact");
+        scene.again();
+        assert_eq!(delivered(&mut scene), ["1", "2", "3"]);
+        scene.stop();
+    }
+}
+
+#[test]
 fn slot_ahead_of_progress_stops() {
     let words = ["slot ahead of progress", "may be missing"];
     let advance = |scene: &Scene, _: &Operator| {
