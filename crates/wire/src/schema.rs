@@ -3,6 +3,8 @@
 //! Invariant: the same shape gives the same text, byte for byte, on every machine and in every build: the text is written
 //! here, field by field, and never left to a JSON library's map order.
 
+use std::borrow::Cow;
+
 use crate::table::{ColumnShape, TableShape};
 use crate::types::ValueKind;
 
@@ -96,7 +98,7 @@ fn key_type(kind: ValueKind) -> String {
     match kind {
         ValueKind::Int2 | ValueKind::Int4 | ValueKind::Int8 => r#""long""#.to_owned(),
         ValueKind::Array(element) => format!(r#"[{},"string"]"#, array_type(element.kind())),
-        scalar => scalar_type(scalar).to_owned(),
+        scalar => scalar_type(scalar).into_owned(),
     }
 }
 
@@ -104,8 +106,8 @@ fn array_type(element: ValueKind) -> String {
     format!(r#"{{"type":"array","items":["null",{}]}}"#, scalar_type(element))
 }
 
-fn scalar_type(kind: ValueKind) -> &'static str {
-    match kind {
+fn scalar_type(kind: ValueKind) -> Cow<'static, str> {
+    Cow::Borrowed(match kind {
         ValueKind::Bool => r#""boolean""#,
         ValueKind::Int2 | ValueKind::Int4 => r#""int""#,
         ValueKind::Int8 => r#""long""#,
@@ -117,6 +119,12 @@ fn scalar_type(kind: ValueKind) -> &'static str {
         ValueKind::Date => r#"{"type":"int","logicalType":"date"}"#,
         ValueKind::Time => r#"{"type":"long","logicalType":"time-micros"}"#,
         ValueKind::Bytea => r#""bytes""#,
+        ValueKind::Decimal(decimal) => {
+            let (precision, scale) = (decimal.precision(), decimal.scale());
+            return Cow::Owned(format!(
+                r#"{{"type":"bytes","logicalType":"decimal","precision":{precision},"scale":{scale}}}"#
+            ));
+        }
         ValueKind::Numeric
         | ValueKind::Text
         | ValueKind::Jsonb
@@ -124,5 +132,5 @@ fn scalar_type(kind: ValueKind) -> &'static str {
         | ValueKind::Macaddr
         | ValueKind::String
         | ValueKind::Array(_) => r#""string""#,
-    }
+    })
 }

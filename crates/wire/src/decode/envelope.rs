@@ -27,7 +27,8 @@ pub struct Envelope {
     pub unchanged: Vec<String>,
 }
 
-/// A row's fields in schema order, by their Avro names, out of their unions.
+/// A row's fields in schema order, by their Avro names, out of their unions. Decimals are `Value::BigDecimal`, with the
+/// scale of the writer's schema.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row(pub Vec<(String, Value)>);
 
@@ -85,9 +86,16 @@ impl Envelope {
     pub fn decode(writer: &WriterSchema, body: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::of(writer.read(body)?)?;
         let letter = fields.text("op")?;
+        let row = |row: Fields| {
+            let scaled = |(name, value): (String, Value)| {
+                let value = writer.scales.apply(&name, value);
+                (name, value)
+            };
+            Row(row.into_plain().into_iter().map(scaled).collect())
+        };
         Ok(Self {
-            before: fields.optional_record("before")?.map(|row| Row(row.into_plain())),
-            after: fields.optional_record("after")?.map(|row| Row(row.into_plain())),
+            before: fields.optional_record("before")?.map(row),
+            after: fields.optional_record("after")?.map(row),
             source: source(fields.record("source")?)?,
             op: Op::from_letter(&letter).ok_or_else(|| wrong("op", "one of c, u, d, r"))?,
             ts_ms: fields.long("ts_ms")?,

@@ -1,7 +1,7 @@
 //! Decoded values as JSON, for people: `replay` prints it. Not a wire form, and not read back.
 //!
 //! Numbers stay what they are on the wire (times in microseconds, dates in days). What JSON has no number for (NaN and
-//! the infinities) and bytes are text, as Postgres prints them.
+//! the infinities), bytes and decimals are text, as Postgres prints them.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,9 @@ pub fn to_json(value: &Value) -> Json {
             Json::from_iter(sorted.into_iter().map(|(name, value)| (name.as_str(), to_json(value))))
         }
         Value::Record(fields) => Json::from_iter(fields.iter().map(|(name, value)| (name.as_str(), to_json(value)))),
-        // Penstock writes none of these.
-        Value::Decimal(_) | Value::BigDecimal(_) | Value::Duration(_) => Json::from(format!("{value:?}")),
+        Value::BigDecimal(number) => Json::from(number.to_plain_string()),
+        // Penstock writes none of these; a decimal has its scale when a row is decoded.
+        Value::Decimal(_) | Value::Duration(_) => Json::from(format!("{value:?}")),
     }
 }
 
@@ -63,6 +64,8 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use apache_avro::BigDecimal;
+
     use super::*;
 
     #[test]
@@ -73,6 +76,8 @@ mod tests {
             (Value::Double(f64::NEG_INFINITY), "\"-Infinity\""),
             (Value::Double(f64::NAN), "\"NaN\""),
             (Value::Bytes(vec![0, 255]), "\"\\\\x00ff\""),
+            (Value::BigDecimal(BigDecimal::new((-1200).into(), 2)), "\"-12.00\""),
+            (Value::BigDecimal(BigDecimal::new(0.into(), 9)), "\"0.000000000\""),
             (Value::Array(vec![Value::Null, Value::Boolean(true)]), "[null,true]"),
             (Value::Record(vec![("a".into(), Value::Int(1))]), r#"{"a":1}"#),
         ] {

@@ -6,6 +6,7 @@
 mod envelope;
 mod fields;
 mod json;
+mod scales;
 
 pub use envelope::{Envelope, Row, Source, TransactionPlace};
 pub(crate) use fields::Fields;
@@ -15,6 +16,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 
 use crate::avro::take_bytes;
+use scales::Scales;
 
 /// A record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +45,17 @@ pub enum DecodeError {
 
 /// A schema by which records were written, parsed once per registry id.
 #[derive(Clone, Debug)]
-pub struct WriterSchema(apache_avro::Schema);
+pub struct WriterSchema {
+    schema: apache_avro::Schema,
+    /// Of the decimals in an envelope's rows.
+    scales: Scales,
+}
 
 impl WriterSchema {
     /// Parses the registry's text.
     pub fn parse(json: &str) -> Result<Self, DecodeError> {
-        apache_avro::Schema::parse_str(json).map(Self).map_err(|error| DecodeError::Schema(Box::new(error)))
+        let schema = apache_avro::Schema::parse_str(json).map_err(|error| DecodeError::Schema(Box::new(error)))?;
+        Ok(Self { scales: Scales::of_envelope(&schema), schema })
     }
 
     /// Reads a record (what follows the frame) as it was written.
@@ -58,12 +65,12 @@ impl WriterSchema {
 
     /// Reads a record and resolves it to another version of its schema.
     pub fn read_resolved(&self, reader: &Self, body: &[u8]) -> Result<Value, DecodeError> {
-        self.read_as(Some(&reader.0), body)
+        self.read_as(Some(&reader.schema), body)
     }
 
     fn read_as(&self, reader: Option<&apache_avro::Schema>, body: &[u8]) -> Result<Value, DecodeError> {
         let datum = |error| DecodeError::Datum(Box::new(error));
-        let reading = GenericDatumReader::builder(&self.0).maybe_reader_schema(reader).build().map_err(datum)?;
+        let reading = GenericDatumReader::builder(&self.schema).maybe_reader_schema(reader).build().map_err(datum)?;
         let mut input = Input(body);
         let value = reading.read_value(&mut input).map_err(datum)?;
         if input.0.is_empty() { Ok(value) } else { Err(DecodeError::Trailing(input.0.len())) }

@@ -51,6 +51,12 @@ pub enum PlanError {
         /// The column.
         column: String,
     },
+    /// A key column would travel as a decimal.
+    #[error("key column {column:?} must not travel as a decimal: numeric in keys is a string")]
+    DecimalKey {
+        /// The column.
+        column: String,
+    },
     /// The account column's type has no canonical text that equality follows.
     #[error(
         "account column {column:?} is of type {pg_type}; an account is uuid, text, varchar, smallint, integer or bigint"

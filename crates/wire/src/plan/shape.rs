@@ -50,6 +50,9 @@ pub(super) fn key_columns(shape: &TableShape) -> Result<Vec<KeyColumn>, PlanErro
         if RESERVED_KEY_NAMES.contains(&column.name.as_str()) {
             return Err(PlanError::ReservedKey { column: column.name.clone() });
         }
+        if matches!(column.type_info.kind, ValueKind::Decimal(_)) {
+            return Err(PlanError::DecimalKey { column: column.name.clone() });
+        }
         if key.iter().any(|earlier| earlier.index == *index) {
             return Err(PlanError::RepeatedKey { column: column.name.clone() });
         }
@@ -78,6 +81,7 @@ fn is_account_type(info: &TypeInfo) -> bool {
         | ValueKind::Float4
         | ValueKind::Float8
         | ValueKind::Numeric
+        | ValueKind::Decimal(_)
         | ValueKind::Timestamptz
         | ValueKind::Timestamp
         | ValueKind::Date

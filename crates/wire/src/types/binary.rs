@@ -28,6 +28,7 @@ pub(super) fn put(kind: ValueKind, place: Place, bytes: &[u8], out: &mut Vec<u8>
         ValueKind::Date => put_long(out, i64::from(date(bytes)?)),
         ValueKind::Time => put_long(out, time(bytes)?),
         ValueKind::Bytea => put_bytes(out, bytes),
+        ValueKind::Decimal(decimal) => decimal.put_binary(bytes, out)?,
         ValueKind::Text => text::put_string(bytes, out)?,
         ValueKind::Jsonb => text::put_string(jsonb(bytes)?, out)?,
         ValueKind::Uuid | ValueKind::Numeric | ValueKind::Inet | ValueKind::Macaddr => put_rendered(kind, bytes, out)?,

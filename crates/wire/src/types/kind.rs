@@ -1,5 +1,7 @@
 //! Which kind of value a Postgres type is.
 
+use super::Decimal;
+
 /// How a column's value travels. Types that share a wire form and a way of being read share a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValueKind {
@@ -17,6 +19,8 @@ pub enum ValueKind {
     Float8,
     /// string, exact: as many digits as Postgres prints, NaN and Infinity included.
     Numeric,
+    /// bytes with the logical type `decimal`: numeric, by choice. No OID has this kind, and no key column.
+    Decimal(Decimal),
     /// string with the logical type `uuid`.
     Uuid,
     /// long, `timestamp-micros`.

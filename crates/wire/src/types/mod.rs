@@ -8,6 +8,7 @@ mod array;
 mod array_binary;
 mod binary;
 mod calendar;
+mod decimal;
 mod float_text;
 mod kind;
 mod network;
@@ -15,6 +16,7 @@ mod numeric;
 mod render;
 mod text;
 
+pub use decimal::{Decimal, NoDecimal};
 pub use kind::{Element, TypeInfo, ValueKind, builtin};
 
 use crate::column::Column;
@@ -31,6 +33,9 @@ pub enum Refusal {
     /// The value exists in Postgres but not in the Avro type: a timestamp after the year 294246, for instance.
     #[error("the value lies outside the range of the Avro type")]
     OutOfRange,
+    /// NaN or an infinity, in a column that travels as a decimal.
+    #[error("NaN and the infinities have no place in an Avro decimal")]
+    NotFinite,
     /// Binary input of a type whose binary form is not known here.
     #[error("the binary form of this type is not known: stream the table as text")]
     BinaryUnknown,

@@ -18,7 +18,7 @@ pub(super) fn put(kind: ValueKind, bytes: &[u8], out: &mut Vec<u8>) -> Result<()
         ValueKind::Int8 => put_display(out, i64::from_be_bytes(fixed(bytes)?)),
         ValueKind::Float4 => float_text::put_float4(f32::from_be_bytes(fixed(bytes)?), out),
         ValueKind::Float8 => float_text::put_float8(f64::from_be_bytes(fixed(bytes)?), out),
-        ValueKind::Numeric => numeric::put(bytes, out)?,
+        ValueKind::Numeric | ValueKind::Decimal(_) => numeric::put(bytes, out)?,
         ValueKind::Uuid => put_uuid(fixed(bytes)?, out),
         ValueKind::Timestamp => put_timestamp(i64::from_be_bytes(fixed(bytes)?), "", out),
         ValueKind::Timestamptz => put_timestamp(i64::from_be_bytes(fixed(bytes)?), "+00", out),

@@ -22,6 +22,7 @@ pub(super) fn put(kind: ValueKind, place: Place, text: &[u8], out: &mut Vec<u8>)
         ValueKind::Date => put_long(out, i64::from(calendar::date(text)?)),
         ValueKind::Time => put_long(out, calendar::time(text)?),
         ValueKind::Bytea => put_bytea(text, out)?,
+        ValueKind::Decimal(decimal) => decimal.put_text(text, out)?,
         ValueKind::Numeric
         | ValueKind::Text
         | ValueKind::Jsonb

@@ -1,10 +1,10 @@
 //! Values as a test thinks of them: printed as Postgres prints them, sent as Postgres sends them, and as apache-avro's
 //! `Value`. Shares no code with the crate: dates are counted year by year, numbers are cut as text.
 
-use apache_avro::Uuid;
 use apache_avro::types::Value;
+use apache_avro::{Decimal as AvroDecimal, Uuid};
 use penstock_wire::column::Column;
-use penstock_wire::types::{TypeInfo, ValueKind};
+use penstock_wire::types::{Decimal, TypeInfo, ValueKind};
 use proptest::prelude::*;
 
 pub const SCALARS: [ValueKind; 17] = [
@@ -79,7 +79,20 @@ pub fn info(kind: ValueKind) -> TypeInfo {
     TypeInfo { kind, pg_type: format!("{kind:?}"), pg_base: None }
 }
 
+/// The kind of a column declared `numeric(precision, scale)` that was chosen as a decimal.
+pub fn decimal(precision: u16, scale: i16) -> ValueKind {
+    let pg_type = format!("numeric({precision},{scale})");
+    ValueKind::Decimal(Decimal::of(&TypeInfo { kind: ValueKind::Numeric, pg_type, pg_base: None }).unwrap())
+}
+
+/// Any kind of column.
 pub fn kind() -> impl Strategy<Value = ValueKind> {
+    let declared = (prop_oneof![1..40_u16, 1..120_u16], -20..60_i16);
+    prop_oneof![6 => key_kind(), 1 => declared.prop_map(|(precision, scale)| decimal(precision, scale))]
+}
+
+/// Any kind that a key column can have.
+pub fn key_kind() -> impl Strategy<Value = ValueKind> {
     let scalar = || prop::sample::select(SCALARS.to_vec());
     prop_oneof![4 => scalar(), 1 => Just(ValueKind::String), 2 => scalar().prop_map(ValueKind::array)]
 }
@@ -105,6 +118,22 @@ pub fn present(kind: ValueKind) -> BoxedStrategy<Logical> {
                 Logical::Numeric(negative && !zero, whole, fraction)
             })
             .boxed(),
+        ValueKind::Decimal(decimal) => {
+            let (precision, scale) = (usize::from(decimal.precision()), usize::from(decimal.scale()));
+            let most = "9".repeat(precision);
+            let some = prop::string::string_regex(&format!("[0-9]{{1,{precision}}}")).unwrap();
+            let digits = prop_oneof![1 => Just(most), 1 => Just("0".to_owned()), 6 => some];
+            (any::<bool>(), digits)
+                .prop_map(move |(negative, digits)| {
+                    let digits = format!("{digits:0>width$}", width = scale + 1);
+                    let (whole, fraction) = digits.split_at(digits.len() - scale);
+                    let whole = whole.trim_start_matches('0');
+                    let zero = whole.is_empty() && fraction.bytes().all(|digit| digit == b'0');
+                    let whole = if whole.is_empty() { "0" } else { whole };
+                    Logical::Numeric(negative && !zero, whole.to_owned(), fraction.to_owned())
+                })
+                .boxed()
+        }
         ValueKind::Uuid => any::<[u8; 16]>().prop_map(Logical::Uuid).boxed(),
         ValueKind::Timestamptz | ValueKind::Timestamp => micros.prop_map(Logical::Micros).boxed(),
         ValueKind::Date => {
@@ -146,6 +175,9 @@ impl Logical {
             (Self::Micros(micros), _) => Value::LocalTimestampMicros(*micros),
             (Self::Days(days), _) => Value::Date(*days),
             (Self::Bytes(bytes), _) => Value::Bytes(bytes.clone()),
+            (Self::Numeric(negative, whole, fraction), ValueKind::Decimal(_)) => {
+                Value::Decimal(AvroDecimal::from(twos_complement(*negative, &format!("{whole}{fraction}"))))
+            }
             (Self::Array(items), ValueKind::Array(element)) => {
                 Value::Array(items.iter().map(|item| item.avro(element.kind())).collect())
             }
@@ -294,6 +326,32 @@ fn numeric(negative: bool, whole: &str, fraction: &str) -> Vec<u8> {
     bytes.extend(weight.to_be_bytes());
     for number in [if negative { 0x4000 } else { 0 }, scale].iter().chain(&groups) {
         bytes.extend(number.to_be_bytes());
+    }
+    bytes
+}
+
+/// The shortest that holds the number: divided by 256 as on paper, then subtracted from the power above.
+fn twos_complement(negative: bool, digits: &str) -> Vec<u8> {
+    let mut digits: Vec<u32> = digits.bytes().map(|digit| u32::from(digit - b'0')).collect();
+    let mut bytes = Vec::new();
+    while digits.iter().any(|digit| *digit != 0) {
+        let mut rest = 0;
+        for digit in &mut digits {
+            rest = rest * 10 + *digit;
+            *digit = rest / 256;
+            rest %= 256;
+        }
+        bytes.insert(0, u8::try_from(rest).unwrap());
+    }
+    bytes.insert(0, 0);
+    if negative {
+        let one = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[..one].iter_mut().for_each(|byte| *byte = 255 - *byte);
+        bytes[one] = (256 - u16::from(bytes[one])).try_into().unwrap();
+    }
+    let sign = if negative { 255 } else { 0 };
+    while bytes.len() > 1 && bytes[0] == sign && (bytes[1] >= 128) == negative {
+        bytes.remove(0);
     }
     bytes
 }

@@ -1,6 +1,6 @@
 //! What a plan demands of a table, how names and schemas come out, and what a refused row leaves behind.
 
-use crate::model::info;
+use crate::model::{decimal, info};
 use penstock_wire::account::Account;
 use penstock_wire::column::Column;
 use penstock_wire::event::{Event, Op, Transaction};
@@ -167,6 +167,32 @@ fn schemas_are_the_same_text_every_time() {
     assert_eq!(plan.key_subject("access.changes"), "access.changes-penstock.access.grants.Key");
     assert_eq!(plan.envelope_subject("access.changes"), "access.changes-penstock.access.grants.Envelope");
     assert_eq!(plan.key_columns().collect::<Vec<_>>(), ["id"]);
+}
+
+#[test]
+fn a_decimal_has_precision_and_scale_in_the_schema_and_is_no_key() {
+    let chosen = |shape: &mut TableShape, index: usize| {
+        shape.columns[index].type_info =
+            TypeInfo { kind: decimal(12, 2), pg_type: "numeric(12,2)".into(), pg_base: None };
+    };
+    let plan = plan(|shape| chosen(shape, 3));
+    let field = concat!(
+        r#"{"name":"note","type":["null",{"type":"bytes","logicalType":"decimal","precision":12,"scale":2}],"#,
+        r#""default":null,"pg.type":"numeric(12,2)"}"#
+    );
+    assert!(plan.envelope_schema().contains(field), "{}", plan.envelope_schema());
+    assert_eq!(
+        refusal(|shape| chosen(shape, 2)),
+        r#"key column "id" must not travel as a decimal: numeric in keys is a string"#
+    );
+
+    let mut out = Vec::new();
+    for (printed, reason) in [("NaN", Refusal::NotFinite), ("12345678901.23", Refusal::Malformed)] {
+        let row = [ACCOUNT, SECRET, Column::Text(b"1"), Column::Text(printed.as_bytes())];
+        let error = plan.encode_envelope(&update(None, &row), &mut out).unwrap_err();
+        let expected = ValueError::Column { column: "note".into(), pg_type: "numeric(12,2)".into(), reason };
+        assert_eq!((error, out.as_slice()), (expected, [].as_slice()), "{printed}");
+    }
 }
 
 #[test]

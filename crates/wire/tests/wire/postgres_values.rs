@@ -1,7 +1,7 @@
 //! Values that a real Postgres printed and sent: both formats give the same bytes, and the binary format gives back the
 //! printed text. `golden/postgres_values.sql` makes them.
 
-use crate::model::{SCALARS, info};
+use crate::model::{SCALARS, decimal, info};
 use penstock_wire::column::Column;
 use penstock_wire::event::{Event, Op};
 use penstock_wire::lsn::CommitLsn;
@@ -83,6 +83,20 @@ fn both_formats_of_a_value_give_the_same_bytes() {
             Err(error) => panic!("{kind:?} {text}: {error}"),
         }
     }
+}
+
+#[test]
+fn both_formats_of_a_number_give_the_same_decimal() {
+    let mut refused = Vec::new();
+    for Sample { text, binary, .. } in samples().into_iter().filter(|sample| sample.kind == ValueKind::Numeric) {
+        for kind in [decimal(1000, 300), decimal(20, 5), decimal(3, 0)] {
+            let from_text = encoded(kind, Column::Text(text.as_bytes()));
+            assert_eq!(from_text, encoded(kind, Column::Binary(&binary)), "{kind:?} {text}");
+            refused.extend(from_text.err().filter(|_| kind == decimal(1000, 300)).map(|_| text.clone()));
+        }
+    }
+    // All but what no such column holds, or Avro.
+    assert_eq!(refused, ["NaN", "Infinity", "-Infinity"]);
 }
 
 #[test]
