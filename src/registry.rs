@@ -1,19 +1,30 @@
 //! The schema registry: a schema's text in, its id out.
 //!
 //! Registered before first use. A registry that is down or overloaded is waited for, however long; one that refuses stops
-//! the bridge with what it said. Ids are cached by the caller's relation versions, not here.
+//! the bridge with what it said, and so does one whose certificate is not trusted. Ids are cached by the caller's
+//! relation versions, not here. A change that the registry's rule would take for harmless, and readers for other numbers,
+//! is refused where the rule refuses any ([`meaning`]). The file of trusted roots is read once, when the client is set up.
+
+mod meaning;
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_all_subjects, get_schema_by_id, is_compatible_schema, post_schema,
+    SrSettings, get_all_subjects, get_schema_by_id, get_schema_by_subject_and_version, is_compatible_schema,
+    perform_sr_call, post_schema,
 };
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
+use schema_registry_converter::schema_registry_common::{SchemaType, SrCall, SuppliedSchema};
+use tokio_rustls::rustls::CertificateError;
 
+use crate::config;
 use crate::health::Health;
 use crate::metrics::{Metrics, Registration};
+use crate::run::describe;
+use crate::tls::{TlsError, TlsMode, TlsOptions, refusal_behind};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -25,8 +36,21 @@ pub struct RegistryOptions {
     pub url: String,
     /// User name and password.
     pub login: Option<(String, String)>,
+    /// PEM file of the roots to trust instead of the system's.
+    pub ca_certificate: Option<PathBuf>,
     /// How long one request may take.
     pub timeout: Duration,
+}
+
+impl From<&config::Registry> for RegistryOptions {
+    fn from(registry: &config::Registry) -> Self {
+        Self {
+            url: registry.url.clone(),
+            login: registry.login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned())),
+            ca_certificate: registry.ca_certificate.clone(),
+            timeout: registry.timeout,
+        }
+    }
 }
 
 /// The registry refused, or what answers is no registry.
@@ -42,6 +66,19 @@ pub enum RegistryError {
         subject: String,
         /// What the registry said.
         reason: String,
+    },
+    /// The compatibility rule would let it pass, and readers would take older bytes for other numbers.
+    #[error(
+        "the schema of subject {subject:?} would give older records another meaning: {} was a string or a decimal of \
+         another scale, which Avro's rules take for the same, and a reader that resolves to the new schema would read wrong \
+         numbers. Nothing was written with it. Undo the change (tables.decimal, or the column's type), or let the subject's \
+         compatibility rule allow any change until it is registered", .fields.join(", ")
+    )]
+    Meaning {
+        /// The subject.
+        subject: String,
+        /// The fields.
+        fields: Vec<String>,
     },
     /// Any other refusal.
     #[error(
@@ -63,6 +100,34 @@ pub enum RegistryError {
         /// The URL.
         url: String,
         /// What was wrong with the answer.
+        reason: String,
+    },
+    /// It does not prove who it is.
+    #[error("the certificate of the registry at {url} is not trusted: {reason}. {advice}")]
+    Untrusted {
+        /// The URL.
+        url: String,
+        /// What is wrong with its certificate.
+        reason: CertificateError,
+        /// What the operator can do.
+        advice: &'static str,
+    },
+    /// It speaks another TLS than we do, or asks for what we do not have.
+    #[error(
+        "no TLS with the registry at {url}: {reason}. See its log: it may ask for a client certificate, which Penstock does not show it, or have no TLS version in common"
+    )]
+    Incommunicable {
+        /// The URL.
+        url: String,
+        /// What either side said.
+        reason: String,
+    },
+    /// The file of roots cannot be used.
+    #[error(
+        "registry.ca_certificate: {reason}. Name a PEM file of certificates that the user that runs Penstock may read"
+    )]
+    CaCertificate {
+        /// The file, and what is wrong with it.
         reason: String,
     },
     /// Whoever asked does not wait.
@@ -106,8 +171,9 @@ impl Registry {
             builder.set_basic_authorization(user, Some(password));
         }
         let url = options.url.clone();
-        let settings =
-            builder.build().map_err(|error| RegistryError::Setup { url: url.clone(), reason: error.error })?;
+        let settings = builder
+            .build_with(client(options)?)
+            .map_err(|error| RegistryError::Setup { url: url.clone(), reason: error.error })?;
         Ok(Self { settings, url, metrics: None })
     }
 
@@ -126,10 +192,14 @@ impl Registry {
     /// ends the wait.
     pub async fn register(&self, subject: &str, schema: &str, health: &Health) -> Result<u32, RegistryError> {
         let attempt = || async {
-            let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
-            post_schema(&self.settings, subject.to_owned(), supplied).await.map(|registered| registered.id)
+            if let Some(fields) = self.changed_meaning(subject, schema).await? {
+                return Ok(Err(RegistryError::Meaning { subject: subject.to_owned(), fields }));
+            }
+            post_schema(&self.settings, subject.to_owned(), avro(schema)).await.map(|registered| Ok(registered.id))
         };
-        self.persist(subject, health, attempt).await
+        let registered = self.persist(subject, health, attempt).await?;
+        self.count(if registered.is_ok() { Registration::Registered } else { Registration::Refused });
+        registered
     }
 
     /// The text of the schema with that id.
@@ -146,9 +216,28 @@ impl Registry {
 
     /// Whether the subject's compatibility rule would let the schema be registered. Asks once and registers nothing.
     pub async fn would_accept(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
-        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
-        let answer = is_compatible_schema(&self.settings, subject.to_owned(), supplied).await;
+        let ask = async {
+            Ok(self.changed_meaning(subject, schema).await?.is_none()
+                && is_compatible_schema(&self.settings, subject.to_owned(), avro(schema)).await?)
+        };
+        let answer: Result<bool, SRCError> = ask.await;
         answer.map_err(|error| self.refused(subject, &error))
+    }
+
+    /// The fields that the schema would give another meaning than the newest one of the subject, if the subject's rule
+    /// forbids that. A schema that the registry knows already was allowed then.
+    async fn changed_meaning(&self, subject: &str, schema: &str) -> Result<Option<Vec<String>>, SRCError> {
+        if !subject.ends_with(".Envelope") {
+            return Ok(None);
+        }
+        let newest = unless_missing(get_schema_by_subject_and_version(&self.settings, subject, None).await)?;
+        let Some(change) = newest.and_then(|newest| meaning::change(&newest.schema, schema)) else { return Ok(None) };
+        let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
+        if unless_missing(perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body)).await)?.is_some() {
+            return Ok(None);
+        }
+        let allowed = is_compatible_schema(&self.settings, subject.to_owned(), avro(&change.question)).await?;
+        Ok((!allowed).then_some(change.fields))
     }
 
     /// A failed request as an error, for whoever does not wait.
@@ -168,7 +257,6 @@ impl Registry {
             let error = match attempt().await {
                 Ok(answer) => {
                     health.no_longer_waits("registry");
-                    self.count(Registration::Registered);
                     return Ok(answer);
                 }
                 Err(error) => error,
@@ -199,8 +287,59 @@ impl Registry {
             None if error.error.starts_with("could not parse") || error.error.starts_with("Could not get id") => {
                 Verdict::Stop(RegistryError::NotARegistry { url: self.url.clone(), reason })
             }
-            None => Verdict::Wait(format!("{}: {reason}", self.url)),
+            None => self.judge_connection(error),
         }
+    }
+
+    /// No answer came. A certificate does not become another by waiting; everything else passes.
+    fn judge_connection(&self, error: &SRCError) -> Verdict {
+        let url = self.url.clone();
+        let cause = error.source();
+        match cause.and_then(refusal_behind) {
+            Some(TlsError::Certificate(reason)) => {
+                let advice = certificate_advice(&reason);
+                Verdict::Stop(RegistryError::Untrusted { url, reason, advice })
+            }
+            Some(refusal) => Verdict::Stop(RegistryError::Incommunicable { url, reason: describe(&refusal) }),
+            None => Verdict::Wait(format!("{url}: {}", cause.map_or_else(|| error.error.clone(), describe))),
+        }
+    }
+}
+
+fn avro(schema: &str) -> SuppliedSchema {
+    SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned())
+}
+
+/// `None` for what the registry does not know.
+fn unless_missing<T>(answer: Result<T, SRCError>) -> Result<Option<T>, SRCError> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if status(&error.error) == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The HTTP client, as far as the settings' builder leaves it to us. Roots that are named are trusted instead of the
+/// system's, as they are for Postgres.
+fn client(options: &RegistryOptions) -> Result<reqwest::ClientBuilder, RegistryError> {
+    let builder = reqwest::Client::builder();
+    let Some(path) = &options.ca_certificate else { return Ok(builder) };
+    let tls = TlsOptions { root_certificates: Some(path.clone()), ..TlsOptions::default() };
+    let config = tls.client_config(TlsMode::VerifyFull);
+    let config = config.map_err(|error| RegistryError::CaCertificate { reason: describe(&error) })?;
+    Ok(builder.tls_backend_preconfigured(config))
+}
+
+fn certificate_advice(reason: &CertificateError) -> &'static str {
+    match reason {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "Write registry.url with a name that is among the certificate's subject alternative names"
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => "Renew it, or set this machine's clock right",
+        _ => "Name the certificate (PEM) of who signed it in registry.ca_certificate",
     }
 }
 
@@ -213,6 +352,32 @@ fn status(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_roots_that_cannot_be_used_is_named_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry-ca.pem");
+        let set_up = || {
+            let options = RegistryOptions {
+                url: "https://registry".to_owned(),
+                login: None,
+                ca_certificate: Some(path.clone()),
+                timeout: Duration::from_secs(1),
+            };
+            Registry::new(&options).map(|_| ()).unwrap_err().to_string()
+        };
+        let at = path.display();
+        let missing = set_up();
+        assert!(missing.starts_with(&format!("registry.ca_certificate: cannot read {at}: No such file")), "{missing}");
+        let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for content in ["", "not a certificate", "-----BEGIN CERTIFICATE-----\n", damaged] {
+            std::fs::write(&path, content).unwrap();
+            let expected =
+                format!("registry.ca_certificate: {at} holds no usable certificate in PEM form. Name a PEM file");
+            let refused = set_up();
+            assert!(refused.starts_with(&expected), "{content:?}: {refused}");
+        }
+    }
 
     #[test]
     fn the_status_is_read_from_the_clients_text() {

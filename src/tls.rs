@@ -184,12 +184,17 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 fn handshake_error(error: io::Error) -> TlsError {
-    match rustls_error(&error) {
-        Some(rustls::Error::InvalidCertificate(reason)) => TlsError::Certificate(reason.clone()),
-        Some(reason @ (rustls::Error::PeerIncompatible(_) | rustls::Error::NoCertificatesPresented)) => {
-            TlsError::Incompatible(reason.clone())
-        }
-        Some(_) | None => refusal(&error).unwrap_or(TlsError::Handshake(error)),
+    rustls_error(&error).and_then(refusal_of).unwrap_or(TlsError::Handshake(error))
+}
+
+/// What trying again does not mend.
+fn refusal_of(error: &rustls::Error) -> Option<TlsError> {
+    match error {
+        rustls::Error::InvalidCertificate(reason) => Some(TlsError::Certificate(reason.clone())),
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::NoCertificatesPresented
+        | rustls::Error::AlertReceived(_) => Some(TlsError::Incompatible(error.clone())),
+        _ => None,
     }
 }
 
@@ -200,6 +205,23 @@ pub fn refusal(error: &io::Error) -> Option<TlsError> {
         Some(reason @ rustls::Error::AlertReceived(_)) => Some(TlsError::Incompatible(reason.clone())),
         Some(_) | None => None,
     }
+}
+
+/// The refusal that made a request of another client fail, wherever it stands in the chain of causes. `None` if TLS is
+/// not to blame, or broke off in a way that can pass.
+pub fn refusal_behind(error: &(dyn std::error::Error + 'static)) -> Option<TlsError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return refusal_of(error);
+        }
+        cause = match error.downcast_ref::<io::Error>() {
+            // What it holds is not its source: that is the source of what it holds.
+            Some(error) => error.get_ref().map(|held| held as _),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// Rustls hides its error inside the `io::Error` of the stream.

@@ -65,9 +65,5 @@ pub(super) fn brokers(kafka: &config::Kafka) -> Brokers {
 
 /// How to reach the registry.
 pub(super) fn registry(registry: &config::Registry) -> RegistryOptions {
-    RegistryOptions {
-        url: registry.url.clone(),
-        login: registry.login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned())),
-        timeout: registry.timeout,
-    }
+    RegistryOptions::from(registry)
 }

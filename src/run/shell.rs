@@ -162,12 +162,7 @@ pub struct Shell {
 impl Shell {
     /// Sets up the clients and registers the bridge's own schemas, waiting for the registry if it must.
     pub async fn new(config: Config, health: Health, metrics: Metrics) -> Result<Self, RunError> {
-        let registry = Registry::new(&RegistryOptions {
-            url: config.registry.url.clone(),
-            login: config.registry.login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned())),
-            timeout: config.registry.timeout,
-        })?
-        .counted(metrics.clone());
+        let registry = Registry::new(&RegistryOptions::from(&config.registry))?.counted(metrics.clone());
         let own_schemas = register_own(&registry, &config.kafka.topic, &health).await?;
         Ok(Self {
             partitioner: Partitioner::new(config.kafka.partitions)?,

@@ -7,6 +7,7 @@ mod large;
 mod postgres;
 mod publication;
 mod registry;
+mod registry_certificate;
 mod resume;
 mod stream;
 

@@ -170,7 +170,8 @@ impl Schemas {
 fn fetch(url: &str, id: u32) -> WriterSchema {
     use penstock::health::Health;
     use penstock::registry::{Registry, RegistryOptions};
-    let options = RegistryOptions { url: url.to_owned(), login: None, timeout: Duration::from_secs(30) };
+    let options =
+        RegistryOptions { url: url.to_owned(), login: None, ca_certificate: None, timeout: Duration::from_secs(30) };
     let registry = Registry::new(&options).expect("a registry");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let text = runtime.block_on(registry.schema(id, &Health::default())).expect("a schema");

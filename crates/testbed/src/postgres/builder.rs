@@ -172,7 +172,7 @@ impl Builder {
             Some(primary) => back_up(&sandbox, primary, &data)?,
         }
         let certificates = match &self.tls_names {
-            Some(names) => Some(tls::generate(&sandbox.directory("tls")?, names)?),
+            Some(names) => Some(tls::Certificates::generate(&sandbox.directory("tls")?, names)?),
             None => None,
         };
         let address = Address {

@@ -1,4 +1,4 @@
-//! Certificates for a test's server: an authority of its own, a server certificate signed by it, and a second authority
+//! Certificates for a test's server, Postgres or another: an authority of its own, a server certificate signed by it, and a second authority
 //! that signed nothing, for the tests in which the client must refuse.
 //!
 //! They are made by the openssl command, anew for each server: nothing secret is committed.
@@ -15,37 +15,44 @@ pub struct Certificates {
     pub authority: PathBuf,
     /// Another authority: who trusts only this one must refuse the server.
     pub foreign_authority: PathBuf,
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
+    /// The server's own.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
-/// Makes the files in `directory`; `names` are host names and IP addresses that the server's certificate is for.
-pub(super) fn generate(directory: &Path, names: &[String]) -> Result<Certificates, Error> {
-    let authority = make_authority(directory, "authority")?;
-    let foreign_authority = make_authority(directory, "foreign-authority")?;
-    let file = |name: &str| directory.join(name);
+impl Certificates {
+    /// Makes the files in `directory`; `names` are host names and IP addresses that the server's certificate is for.
+    ///
+    /// # Errors
+    /// If the openssl command is missing or fails.
+    pub fn generate(directory: &Path, names: &[String]) -> Result<Self, Error> {
+        let authority = make_authority(directory, "authority")?;
+        let foreign_authority = make_authority(directory, "foreign-authority")?;
+        let file = |name: &str| directory.join(name);
 
-    let extensions = file("server.extensions");
-    let text = format!("subjectAltName={}\n", alternative_names(names));
-    std::fs::write(&extensions, text).map_err(Error::io(format!("writing {}", extensions.display())))?;
-    let mut request = openssl(&["req", "-new", "-nodes", "-subj", "/CN=penstock-testbed"]);
-    with_new_key(&mut request, &file("server.key"));
-    request.arg("-out").arg(file("server.csr"));
-    server::run(&mut request, None)?;
+        let extensions = file("server.extensions");
+        let text = format!("subjectAltName={}\n", alternative_names(names));
+        std::fs::write(&extensions, text).map_err(Error::io(format!("writing {}", extensions.display())))?;
+        let mut request = openssl(&["req", "-new", "-nodes", "-subj", "/CN=penstock-testbed"]);
+        with_new_key(&mut request, &file("server.key"));
+        request.arg("-out").arg(file("server.csr"));
+        server::run(&mut request, None)?;
 
-    let mut sign = openssl(&["x509", "-req", "-days", "30", "-CAcreateserial"]);
-    sign.arg("-in").arg(file("server.csr"));
-    sign.arg("-CA").arg(&authority);
-    sign.arg("-CAkey").arg(file("authority.key"));
-    sign.arg("-extfile").arg(&extensions);
-    sign.arg("-out").arg(file("server.pem"));
-    server::run(&mut sign, None)?;
+        let mut sign = openssl(&["x509", "-req", "-days", "30", "-CAcreateserial"]);
+        sign.arg("-in").arg(file("server.csr"));
+        sign.arg("-CA").arg(&authority);
+        sign.arg("-CAkey").arg(file("authority.key"));
+        sign.arg("-extfile").arg(&extensions);
+        sign.arg("-out").arg(file("server.pem"));
+        server::run(&mut sign, None)?;
 
-    let key = file("server.key");
-    restrict(&key)?;
-    account::give(&key)?;
-    account::give(&file("server.pem"))?;
-    Ok(Certificates { authority, foreign_authority, certificate: file("server.pem"), key })
+        let key = file("server.key");
+        restrict(&key)?;
+        account::give(&key)?;
+        account::give(&file("server.pem"))?;
+        Ok(Self { authority, foreign_authority, certificate: file("server.pem"), key })
+    }
 }
 
 fn make_authority(directory: &Path, name: &str) -> Result<PathBuf, Error> {
