@@ -246,6 +246,11 @@ async fn columns_are_described_as_they_are() {
     );
     let note = tables[&public("accounts")].column("note").unwrap();
     assert_eq!((note.base_oid, note.type_oid == note.base_oid), (1043, false));
+    let base = |name: &str| tables[&public("accounts")].column(name).unwrap().base_name.as_str();
+    assert_eq!(
+        ["id", "note", "code", "n"].map(base),
+        ["uuid", "character varying(10)", "character(2)", "numeric(8,2)"]
+    );
     let numbers: Vec<i16> = tables[&public("pairs")].columns.iter().map(|column| column.number).collect();
     assert_eq!(numbers, [1, 2], "dropped columns are left out");
 }

@@ -35,14 +35,16 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::tex
 
 const COLUMNS: &str = "which columns the tables have";
 
-/// A domain has the storage of its base type; how a type stores its values is told by `typstorage`, for a column's own
+/// A domain has the modifier and the storage of its base type (one over a domain has none of its own); how a type stores its values is told by `typstorage`, for a column's own
 /// setting does not change values that are already stored.
 const COLUMNS_SQL: &str = "
-WITH RECURSIVE base (oid, base) AS (
-    SELECT oid, oid FROM pg_type WHERE typtype <> 'd'
-    UNION ALL SELECT d.oid, base.base FROM pg_type d JOIN base ON base.oid = d.typbasetype WHERE d.typtype = 'd')
+WITH RECURSIVE base (oid, base, modifier) AS (
+    SELECT oid, oid, -1 FROM pg_type WHERE typtype <> 'd'
+    UNION ALL SELECT d.oid, base.base, greatest(base.modifier, d.typtypmod)
+                FROM pg_type d JOIN base ON base.oid = d.typbasetype WHERE d.typtype = 'd')
 SELECT a.attrelid AS table_oid, a.attname::text AS name, a.attnum AS number, a.atttypid AS type_oid, a.atttypmod AS modifier,
-       format_type(a.atttypid, a.atttypmod) AS type_name, base.base AS base_oid, a.attnotnull AS not_null,
+       format_type(a.atttypid, a.atttypmod) AS type_name, base.base AS base_oid,
+       format_type(base.base, greatest(base.modifier, a.atttypmod)) AS base_name, a.attnotnull AS not_null,
        a.attgenerated <> '' AS generated, t.typlen = -1 AND t.typstorage <> 'p' AS out_of_line
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
@@ -94,6 +96,8 @@ pub struct Column {
     pub type_name: String,
     /// The type, or what a domain is made of in the end.
     pub base_oid: u32,
+    /// The same as `format_type` prints it.
+    pub base_name: String,
     pub not_null: bool,
     pub generated: bool,
     /// Large values of the type are stored outside the row and not sent again when an update leaves them alone.
@@ -247,6 +251,7 @@ fn read_column(row: &Row) -> Result<Column, CatalogError> {
         modifier: column(row, COLUMNS, "modifier")?,
         type_name: column(row, COLUMNS, "type_name")?,
         base_oid: column(row, COLUMNS, "base_oid")?,
+        base_name: column(row, COLUMNS, "base_name")?,
         not_null: column(row, COLUMNS, "not_null")?,
         generated: column(row, COLUMNS, "generated")?,
         out_of_line: column(row, COLUMNS, "out_of_line")?,

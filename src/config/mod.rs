@@ -98,7 +98,7 @@ pub struct Registry {
     /// Base of the Confluent API, without a slash at the end.
     pub url: String,
     pub login: Option<Login>,
-    /// Read, and not used yet: only what the system trusts is trusted.
+    /// PEM file of the roots to trust instead of the system's.
     pub ca_certificate: Option<PathBuf>,
     pub timeout: Duration,
 }
@@ -132,6 +132,8 @@ pub struct Tables {
     pub ignore_updates: BTreeSet<ColumnName>,
     /// Columns that may be missing from an update under an identity other than FULL.
     pub accept_unchanged: BTreeSet<ColumnName>,
+    /// Numeric columns that travel as an Avro decimal instead of a string.
+    pub decimal: BTreeSet<ColumnName>,
 }
 
 /// Bounds on memory and on groups of transactions.

@@ -353,6 +353,11 @@ pub fn rules(config: &Config) -> Rules {
             rules.ignore.insert(column.column.clone());
         });
     }
+    for column in &config.tables.decimal {
+        of(&column.table, &mut |rules| {
+            rules.decimal.insert(column.column.clone());
+        });
+    }
     for column in &config.tables.accept_unchanged {
         of(&column.table, &mut |rules| {
             rules.accept_unchanged.insert(column.column.clone());

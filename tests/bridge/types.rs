@@ -2,6 +2,7 @@
 //!
 //! The seed is printed; `PENSTOCK_SEED` runs the same values again.
 
+mod decimals;
 mod render;
 mod values;
 
@@ -39,6 +40,15 @@ fn runner(seed: u64) -> TestRunner {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// The configuration that lets the columns travel as they want.
+fn configuration(columns: &[Column]) -> String {
+    let decimals = columns
+        .iter()
+        .filter(|column| column.decimal)
+        .map(|column| format!("{:?}", format!("public.t.{}", column.name)));
+    format!("[tables]\ncapture = [\"public.*\"]\ndecimal = [{}]\n", decimals.collect::<Vec<_>>().join(", "))
 }
 
 fn literal(text: &str) -> String {
@@ -125,7 +135,7 @@ fn canonical_floats(session: &Session, rows: &[&Row], columns: &[Column]) -> BTr
 fn every_type_reads_back_as_a_select_prints_it() {
     let columns = columns();
     let mut runner = runner(seed());
-    let mut scene = Scene::start(&create(&columns), "");
+    let mut scene = Scene::start(&create(&columns), &configuration(&columns));
     let session = Session::open(&scene.world);
     session.run(&insert(&columns, &mut runner));
     let records = scene.records();

@@ -7,6 +7,7 @@ use penstock_wire::account::AccountError;
 use penstock_wire::lsn::{CommitLsn, EndLsn};
 use penstock_wire::plan::{PlanError, ValueError};
 use penstock_wire::position::Position;
+use penstock_wire::types::{NoDecimal, Refusal};
 
 use crate::pgoutput::DecodeError;
 
@@ -101,6 +102,14 @@ pub enum TableFault {
         "column {0:?} can be stored out of line and its replica identity is not FULL: an update could arrive without its value"
     )]
     OutOfLine(String),
+    /// A column that was chosen to travel as a decimal cannot.
+    #[error("column {column:?} cannot travel as a decimal: {reason}")]
+    Decimal {
+        /// The column.
+        column: String,
+        /// Why.
+        reason: NoDecimal,
+    },
     /// No schema or encoder can be made of it.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -175,6 +184,12 @@ impl TableFault {
             Self::IdentityLacks(_) | Self::OutOfLine(_) => format!(
                 "ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL; changes made since it was taken away are not complete in the WAL: reload the table afterwards."
             ),
+            Self::Decimal { column, reason: NoDecimal::Undeclared } => format!(
+                "Take \"{schema}.{table}.{column}\" out of tables.decimal, or wait with it until the bridge is past the ALTER TABLE that gives the column precision and scale."
+            ),
+            Self::Decimal { column, reason: NoDecimal::NotNumeric | NoDecimal::Key } => {
+                format!("Take \"{schema}.{table}.{column}\" out of tables.decimal.")
+            }
             Self::Plan(_) => format!("Rename or exclude the column of {schema}.{table} that is named above."),
         }
     }
@@ -183,6 +198,9 @@ impl TableFault {
 impl RowFault {
     fn remedy(&self, schema: &str, table: &str) -> String {
         match self {
+            Self::Value(ValueError::Column { column, reason: Refusal::NotFinite, .. }) => format!(
+                "All accounts wait behind this row of {schema}.{table}. Take \"{schema}.{table}.{column}\" out of tables.decimal, so that it travels as a string (which the compatibility rule of its subject must allow), then start again; CHECK ({column} <> 'NaN') keeps such values out."
+            ),
             Self::Value(_) | Self::Account(_) => format!(
                 "All accounts wait behind this row of {schema}.{table}. Exclude the column that is named above from capture, then start again."
             ),

@@ -11,7 +11,7 @@ use penstock_wire::lsn::CommitLsn;
 use penstock_wire::plan::Plan;
 use penstock_wire::progress::KeyPin;
 use penstock_wire::table::{ColumnShape, SourceInfo, TableShape};
-use penstock_wire::types::TypeInfo;
+use penstock_wire::types::{Decimal, NoDecimal, TypeInfo, ValueKind};
 
 use crate::fault::TableFault;
 use crate::pgoutput::{Relation, ReplicaIdentity};
@@ -36,6 +36,8 @@ pub struct TableRules {
     pub ignore: BTreeSet<String>,
     /// May arrive as "unchanged" although they can be stored out of line.
     pub accept_unchanged: BTreeSet<String>,
+    /// Numeric columns that travel as an Avro decimal.
+    pub decimal: BTreeSet<String>,
 }
 
 /// What the catalog adds to a Relation message; one entry a column, in its order.
@@ -131,9 +133,10 @@ pub fn compile(
     let key =
         key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
     check_identity(relation, facts, own, account, &key)?;
-    let columns = relation.columns.iter().zip(&facts.types).map(|(column, type_info)| ColumnShape {
+    let types = chosen_types(relation, facts, own, &key)?;
+    let columns = relation.columns.iter().zip(types).map(|(column, type_info)| ColumnShape {
         name: column.name.clone(),
-        type_info: type_info.clone(),
+        type_info,
         excluded: own.exclude.contains(&column.name),
     });
     let shape = TableShape {
@@ -160,6 +163,31 @@ pub fn compile(
         order: 0,
         counts: Counts::default(),
     })
+}
+
+/// The columns' types, with the kind that the configuration chose.
+///
+/// A chosen column that the table does not have here is no fault: the stream may be behind the ALTER that adds it.
+fn chosen_types(
+    relation: &Relation,
+    facts: &CatalogFacts,
+    rules: &TableRules,
+    key: &[usize],
+) -> Result<Vec<TypeInfo>, TableFault> {
+    let columns = relation.columns.iter().zip(&facts.types).enumerate();
+    let types = columns.map(|(index, (column, type_info))| {
+        let mut type_info = type_info.clone();
+        if rules.decimal.contains(&column.name) && !rules.exclude.contains(&column.name) {
+            let decimal = match key.contains(&index) {
+                true => Err(NoDecimal::Key),
+                false => Decimal::of(&type_info),
+            };
+            let refused = |reason| TableFault::Decimal { column: column.name.clone(), reason };
+            type_info.kind = ValueKind::Decimal(decimal.map_err(refused)?);
+        }
+        Ok(type_info)
+    });
+    types.collect()
 }
 
 fn check_identity(

@@ -1,5 +1,7 @@
 //! Captured tables: account, key, identity; and names in the configuration that mean nothing.
 
+use penstock_wire::types::{Decimal, NoDecimal, TypeInfo, ValueKind, builtin};
+
 use super::{Facts, Findings};
 use crate::catalog::{Identity, Kind, Persistence, Table};
 use crate::config::{ColumnName, Config, quote_identifier};
@@ -28,6 +30,7 @@ pub(super) fn check(table: &Table, config: &Config, findings: &mut Findings) {
     check_account(table, config, &subject, findings);
     check_identity(table, config, &subject, findings);
     check_columns(table, config, &subject, findings);
+    check_decimals(table, config, &subject, findings);
 }
 
 fn check_persistence(table: &Table, subject: &str, findings: &mut Findings) {
@@ -190,6 +193,31 @@ fn check_columns(table: &Table, config: &Config, subject: &str, findings: &mut F
     }
 }
 
+fn check_decimals(table: &Table, config: &Config, subject: &str, findings: &mut Findings) {
+    for chosen in config.tables.decimal.iter().filter(|column| column.table == table.name) {
+        if config.tables.exclude.contains(chosen) {
+            continue;
+        }
+        let Some(column) = table.column(&chosen.column) else { continue };
+        let info = TypeInfo {
+            kind: builtin(column.base_oid).unwrap_or(ValueKind::String),
+            pg_type: column.type_name.clone(),
+            pg_base: Some(column.base_name.clone()),
+        };
+        let decimal = match table.primary_key.contains(&column.name) {
+            true => Err(NoDecimal::Key),
+            false => Decimal::of(&info),
+        };
+        let Err(reason) = decimal else { continue };
+        let mut remedy = format!("remove \"{chosen}\" from tables.decimal");
+        if reason == NoDecimal::Undeclared && column.base_oid == column.type_oid {
+            let (table, column) = (table.name.to_sql(), quote_identifier(&column.name));
+            remedy = format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE numeric(…, …); Or {remedy}");
+        }
+        findings.stop(subject, format!("its column {} cannot travel as a decimal: {reason}", column.name), remedy);
+    }
+}
+
 /// Names of columns and tables that the configuration has rules for, and that do not exist.
 pub(super) fn check_names(facts: &Facts<'_>, config: &Config, findings: &mut Findings) {
     let wrong = |column: &ColumnName| match facts.tables.get(&column.table) {
@@ -206,6 +234,10 @@ pub(super) fn check_names(facts: &Facts<'_>, config: &Config, findings: &mut Fin
     for what in config.tables.exclude.iter().filter_map(wrong) {
         // A misspelt name would let a secret out.
         findings.stop("tables.exclude", what, "correct the name, or remove it");
+    }
+    for what in config.tables.decimal.iter().filter_map(wrong) {
+        // Readers would be promised a decimal and get a string.
+        findings.stop("tables.decimal", what, "correct the name, or remove it");
     }
     for what in config.tables.ignore_updates.iter().filter_map(wrong) {
         findings.warn("tables.ignore_updates", what, "correct the name, or remove it");

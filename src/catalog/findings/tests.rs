@@ -8,6 +8,7 @@ use crate::config::{Config, TableName};
 
 const TEXT: u32 = 25;
 const JSONB: u32 = 3802;
+const NUMERIC: u32 = 1700;
 const UUID: u32 = 2950;
 
 /// Facts that can be changed, and a configuration.
@@ -31,6 +32,7 @@ fn column(number: i16, name: &str, base_oid: u32) -> Column {
         modifier: -1,
         type_name: if base_oid == UUID { "uuid" } else { "other" }.to_owned(),
         base_oid,
+        base_name: "other".to_owned(),
         not_null: true,
         generated: false,
         out_of_line: base_oid != UUID,
@@ -513,4 +515,62 @@ fn names_that_mean_nothing() {
         &["warn tables.ignore_updates: table public.policies has no column seen;"],
     );
     check(|w| w.set("TABLES__ACCEPT_UNCHANGED", "public.x.y"), &["warn tables.accept_unchanged: public.x.y is not"]);
+    check(
+        |w| w.set("TABLES__DECIMAL", "public.policies.amount"),
+        &["stop tables.decimal: table public.policies has no column amount; correct the name"],
+    );
+}
+
+#[test]
+fn columns_that_cannot_travel_as_decimals() {
+    let numeric = |w: &mut World, number: usize, base_name: &str| {
+        let name = w.table().columns[number].name.clone();
+        w.table().columns[number] =
+            Column { base_name: base_name.to_owned(), ..column(i16::try_from(number + 1).unwrap(), &name, NUMERIC) };
+    };
+    check(
+        |w| {
+            numeric(w, 2, "numeric(12,2)");
+            w.set("TABLES__DECIMAL", "public.policies.description");
+        },
+        &[],
+    );
+    check(
+        |w| {
+            numeric(w, 2, "numeric");
+            w.set("TABLES__DECIMAL", "public.policies.description");
+        },
+        &[
+            "stop table public.policies: its column description cannot travel as a decimal: its type declares no precision and scale, \
+             which every value of an Avro decimal shares; ALTER TABLE \"public\".\"policies\" ALTER COLUMN \"description\" \
+             TYPE numeric(…, …); Or remove \"public.policies.description\" from tables.decimal",
+        ],
+    );
+    check(
+        |w| {
+            numeric(w, 2, "numeric");
+            w.table().columns[2].type_oid = 70_000;
+            w.set("TABLES__DECIMAL", "public.policies.description");
+        },
+        // A domain cannot be given another type.
+        &["which every value of an Avro decimal shares; remove \"public.policies.description\" from tables.decimal"],
+    );
+    check(
+        |w| w.set("TABLES__DECIMAL", "public.policies.conditions"),
+        &["its column conditions cannot travel as a decimal: only numeric, and domains over it"],
+    );
+    check(
+        |w| {
+            numeric(w, 0, "numeric(20,0)");
+            w.set("TABLES__DECIMAL", "public.policies.id");
+        },
+        &["its column id cannot travel as a decimal: it is a key column"],
+    );
+    check(
+        |w| {
+            w.set("TABLES__DECIMAL", "public.policies.conditions");
+            w.set("TABLES__EXCLUDE", "public.policies.conditions");
+        },
+        &[],
+    );
 }

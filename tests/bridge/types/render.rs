@@ -17,6 +17,7 @@ pub fn text(value: &Value) -> Option<String> {
         Value::Float(number) => float(f64::from(*number), number),
         Value::Double(number) => float(*number, number),
         Value::String(text) => text.clone(),
+        Value::BigDecimal(number) => number.to_plain_string(),
         Value::Uuid(uuid) => uuid.to_string(),
         Value::Bytes(bytes) => bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
         Value::Date(i32::MAX) | Value::TimestampMicros(i64::MAX) | Value::LocalTimestampMicros(i64::MAX) => {

@@ -11,6 +11,8 @@ use proptest::sample::select;
 pub struct Column {
     pub name: String,
     pub sql_type: String,
+    /// Chosen to travel as a decimal.
+    pub decimal: bool,
     pub literals: BoxedStrategy<String>,
 }
 
@@ -38,11 +40,20 @@ pub fn columns() -> Vec<Column> {
     for (sql_type, literals) in unlisted() {
         add(&mut columns, sql_type, literals);
     }
+    for (sql_type, literals) in decimals() {
+        add(&mut columns, sql_type, literals);
+        columns.last_mut().expect("the one just added").decimal = true;
+    }
     columns
 }
 
 fn add(columns: &mut Vec<Column>, sql_type: &str, literals: BoxedStrategy<String>) {
-    columns.push(Column { name: format!("c{}", columns.len()), sql_type: sql_type.to_owned(), literals });
+    columns.push(Column {
+        name: format!("c{}", columns.len()),
+        sql_type: sql_type.to_owned(),
+        decimal: false,
+        literals,
+    });
 }
 
 /// Types that have a form of their own on the wire. Arrays of them have, too.
@@ -143,6 +154,26 @@ fn unlisted() -> Vec<(&'static str, BoxedStrategy<String>)> {
         ("oid", any::<u32>().prop_map(|oid| oid.to_string()).boxed()),
         ("\"char\"", "[a-zA-Z\"'\\\\,{}]".boxed()),
         ("pg_catalog.regtype", select(vec!["integer", "text", "jsonb", "mood"]).prop_map(str::to_owned).boxed()),
+    ]
+}
+
+/// numeric of every shape that can be declared, as decimals: within 128 bits and beyond, all digits behind the point,
+/// more than all of them, and none of the last ones.
+fn decimals() -> Vec<(&'static str, BoxedStrategy<String>)> {
+    let nines = |count: usize| Just(format!("-{}", "9".repeat(count)));
+    vec![
+        ("numeric(12,2)", prop_oneof![Just("0".to_owned()), "-?[0-9]{1,10}(\\.[0-9]{0,2})?", nines(10)].boxed()),
+        ("numeric(38,0)", prop_oneof!["-?[0-9]{1,38}", nines(38)].boxed()),
+        (
+            "numeric(39,0)",
+            prop_oneof!["-?[0-9]{1,39}", "-?1701411834604692317316873037158841057(2[78]|29)", nines(39)].boxed(),
+        ),
+        ("numeric(150,60)", prop_oneof!["-?[0-9]{1,90}\\.[0-9]{0,60}", nines(90)].boxed()),
+        ("numeric(1000,500)", "-?[0-9]{1,500}(\\.[0-9]{0,500})?".boxed()),
+        ("numeric(5,5)", "-?0?\\.[0-9]{1,5}".boxed()),
+        ("numeric(3,5)", "-?0\\.00[0-9]{3}".boxed()),
+        ("numeric(4,-2)", "-?[0-9]{1,5}".boxed()),
+        ("price", "-?[0-9]{1,10}\\.[0-9]{2}".boxed()),
     ]
 }
 
