@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Copies the workspace, applies `tests/patches/<bug>.patch`, and builds. What the workspace depends on is already built;
-/// the binary has a name of its own, so that the real one stays.
+/// the binary has a name of its own, so that the real one stays. The copy's crates have a version of their own: cargo
+/// tells members of a workspace apart by that and not by where they are, and would take a planted library for the real
+/// one in the next build.
 pub fn build(bug: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = tempfile::Builder::new().prefix("penstock-planted-").tempdir().expect("a folder");
@@ -19,6 +21,9 @@ pub fn build(bug: &str) -> PathBuf {
     let name = format!("penstock-planted-{bug}");
     let manifest = scratch.path().join("Cargo.toml");
     let mut text = std::fs::read_to_string(&manifest).expect("the copied manifest");
+    let version = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
+    assert!(text.contains(version), "the workspace's manifest has no {version}");
+    text = text.replacen(version, "version = \"0.0.0-planted\"", 1);
     text.push_str(&format!("\n[[bin]]\nname = \"{name}\"\npath = \"src/main.rs\"\n"));
     std::fs::write(&manifest, text).expect("write the copied manifest");
     let target = Path::new(env!("CARGO_BIN_EXE_penstock")).parent().and_then(Path::parent).expect("a target folder");
