@@ -68,12 +68,12 @@ pub fn prepare(purpose: Purpose, without_asking: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// npm and openssl serve tests only, unless npm is what brings Postgres 15: Debian's npm alone is some 400 packages.
+/// npm, openssl and Python serve tests only, unless npm is what brings Postgres 15: Debian's npm alone is some 400 packages.
 fn needed(purpose: Purpose, requirements: Vec<Requirement>) -> Vec<Requirement> {
     let packaged = requirements.iter().any(|requirement| requirement.packages.contains(&"postgresql-15"));
     let for_tests_only = |requirement: &Requirement| match requirement.packages.as_slice() {
         ["npm"] => packaged,
-        ["openssl"] => true,
+        ["openssl"] | ["python3-venv"] => true,
         _ => false,
     };
     requirements.into_iter().filter(|requirement| purpose == Purpose::Tests || !for_tests_only(requirement)).collect()
@@ -174,11 +174,11 @@ mod tests {
     #[test]
     fn demo_needs_npm_only_where_postgres_comes_from_it() {
         let of = |postgres: &'static str| {
-            let all = vec![requirement(&[postgres]), requirement(&["npm"]), requirement(&["openssl"])];
-            [Purpose::Demo, Purpose::Tests].map(|purpose| needed(purpose, all.clone()).len())
+            let all = [&[postgres], &["npm"], &["openssl"], &["python3-venv"]].map(|packages| requirement(packages));
+            [Purpose::Demo, Purpose::Tests].map(|purpose| needed(purpose, all.to_vec()).len())
         };
-        assert_eq!(of("postgresql-15"), [1, 3]);
-        assert_eq!(of("postgresql-client"), [2, 3]);
+        assert_eq!(of("postgresql-15"), [1, 4]);
+        assert_eq!(of("postgresql-client"), [2, 4]);
     }
 
     #[test]

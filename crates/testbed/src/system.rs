@@ -110,6 +110,12 @@ impl System {
             requirement("npm", "fetches other versions of Postgres", in_path("npm").is_some(), &["npm"]),
             requirement("openssl", "makes certificates for tests", in_path("openssl").is_some(), &["openssl"]),
             requirement(
+                "Python 3 with venv",
+                "reads topics with another language's libraries in tests",
+                python_makes_environments(),
+                &["python3-venv"],
+            ),
+            requirement(
                 "a C++ compiler, CMake, pkg-config",
                 "build librdkafka, the Kafka client",
                 all_in_path(&["g++", "make", "cmake", "pkg-config"]),
@@ -153,6 +159,17 @@ impl System {
 fn sudo_is_silent() -> bool {
     std::process::Command::new("sudo")
         .args(["--non-interactive", "true"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Debian's python3 lacks what a virtual environment is made with.
+fn python_makes_environments() -> bool {
+    std::process::Command::new("python3")
+        .args(["-c", "import ensurepip, venv"])
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
