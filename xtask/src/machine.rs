@@ -62,10 +62,13 @@ pub fn prepare(purpose: Purpose, without_asking: bool) -> anyhow::Result<()> {
             return Err(Unprepared::UnknownSystem { system, needed: names.join("; ") }.into());
         }
     };
-    let installation = without_cluster(installation);
-    agree(&installation, without_asking)?;
-    install(&installation)?;
-    Ok(())
+    offer(&without_cluster(installation), without_asking)
+}
+
+/// Installs, if that is allowed.
+pub fn offer(installation: &Installation, without_asking: bool) -> anyhow::Result<()> {
+    agree(installation, without_asking)?;
+    install(installation)
 }
 
 /// npm, openssl and Python serve tests only, unless npm is what brings Postgres 15: Debian's npm alone is some 400 packages.

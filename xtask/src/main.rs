@@ -15,6 +15,7 @@ mod configuration;
 mod database;
 mod delays;
 mod demo;
+mod fuzz;
 mod ledger;
 mod limits;
 mod machine;
@@ -46,6 +47,8 @@ enum Command {
     /// Measure. Times are printed, never asserted.
     #[command(subcommand)]
     Bench(bench::Options),
+    /// Throw made-up bytes at the decoders (cargo-fuzz, libFuzzer).
+    Fuzz(fuzz::Options),
     /// Run all tests of the workspace.
     Test(tests_run::Options),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Test(options) => tests_run::run(&options),
     };
     match outcome {
