@@ -165,6 +165,8 @@ pub struct Faults {
 pub enum OversizedTransaction {
     /// Stop with an error.
     Halt,
+    /// Deliver it in several Kafka transactions.
+    Split,
 }
 
 /// A row that cannot be encoded or is too large.

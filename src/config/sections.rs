@@ -329,7 +329,8 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
 }
 
 fn faults(reader: &mut Reader<'_>) -> Faults {
-    let oversized = reader.choice(("faults", "oversized_transaction"), &[("halt", OversizedTransaction::Halt)]);
+    let policies = [("halt", OversizedTransaction::Halt), ("split", OversizedTransaction::Split)];
+    let oversized = reader.choice(("faults", "oversized_transaction"), &policies);
     let poison = reader.choice(("faults", "poison"), &[("halt", Poison::Halt)]);
     Faults {
         oversized_transaction: oversized.unwrap_or(OversizedTransaction::Halt),

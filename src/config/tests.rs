@@ -210,8 +210,8 @@ fn values_that_make_no_sense_are_refused_with_a_remedy() {
         ("faults", "poison = \"dead_letter\"", "faults.poison: \"dead_letter\" is not known; accepted: halt"),
         (
             "faults",
-            "oversized_transaction = \"split\"",
-            "faults.oversized_transaction: \"split\" is not known; accepted: halt",
+            "oversized_transaction = \"skip\"",
+            "faults.oversized_transaction: \"skip\" is not known; accepted: halt, split",
         ),
         ("http", "listen = \"9464\"", "http.listen: this is not address:port; write \"127.0.0.1:9464\""),
         ("log", "level = \"loud\"", "log.level: \"loud\" is not known; accepted: error, warn, info, debug, trace"),

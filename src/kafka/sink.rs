@@ -109,8 +109,9 @@ pub enum SinkEvent {
 /// Why the sink ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// Another bridge of this source has taken over.
-    #[error("fenced: another bridge with the same source name has taken over")]
+    /// Another bridge of this source has taken over; or the brokers have aborted the transaction by its timeout, which
+    /// they tell in the same words.
+    #[error("fenced: another bridge with the same source name has taken over, or the transaction took too long")]
     Fenced,
     /// Records were on their way and nothing came back.
     #[error("no broker answered for {0} s")]
@@ -138,6 +139,17 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// Whether the brokers have ended the transaction, for whatever reason.
+    pub fn transaction_is_gone(&self) -> bool {
+        match self {
+            Self::Fenced => true,
+            Self::Silent(_) => false,
+            Self::Kafka { source, .. } => {
+                source.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState)
+            }
+        }
+    }
+
     /// A short name for metrics.
     pub fn code(&self) -> String {
         match self {
@@ -345,7 +357,7 @@ impl Worker<'_> {
                 {
                     tracing::info!(%error, "waiting for the transaction coordinator");
                 }
-                Err(error) => return Err(kafka("init_transactions")(error)),
+                Err(error) => return Err(self.error("init_transactions")(error)),
             }
         }
         Ok(())
@@ -371,7 +383,7 @@ impl Worker<'_> {
                 return Ok(());
             }
         }
-        self.producer.abort_transaction(COMMIT_PATIENCE).map_err(kafka("abort_transaction"))?;
+        self.producer.abort_transaction(COMMIT_PATIENCE).map_err(self.error("abort_transaction"))?;
         self.end_transaction();
         self.report(SinkEvent::ResidueAborted);
         Ok(())
@@ -379,7 +391,7 @@ impl Worker<'_> {
 
     fn begin(&mut self) -> Result<(), SinkError> {
         if !self.in_transaction {
-            self.producer.begin_transaction().map_err(kafka("begin_transaction"))?;
+            self.producer.begin_transaction().map_err(self.error("begin_transaction"))?;
             self.in_transaction = true;
         }
         Ok(())
@@ -415,7 +427,7 @@ impl Worker<'_> {
                     record = back;
                     self.poll(Duration::from_millis(1))?;
                 }
-                Err((error, _)) => return Err(kafka("produce")(error)),
+                Err((error, _)) => return Err(self.error("produce")(error)),
             }
         }
     }
@@ -439,7 +451,7 @@ impl Worker<'_> {
                 return Ok(());
             }
         }
-        self.producer.commit_transaction(COMMIT_PATIENCE).map_err(kafka("commit_transaction"))?;
+        self.producer.commit_transaction(COMMIT_PATIENCE).map_err(self.error("commit_transaction"))?;
         let claim = self.end_transaction();
         self.report(SinkEvent::Committed);
         // A witness that has ended has said why.
@@ -465,16 +477,20 @@ impl Worker<'_> {
             (std::mem::take(&mut collected.delivered), collected.failed.take())
         };
         if let Some(error) = failed {
-            let fatal = self.producer.client().fatal_error();
-            return Err(match fatal {
-                Some((code, _)) => kafka("deliver")(KafkaError::MessageProduction(code)),
-                None => kafka("deliver")(error),
-            });
+            return Err(self.error("deliver")(error));
         }
         if !delivered.is_empty() {
             self.report(SinkEvent::Delivered(delivered));
         }
         Ok(())
+    }
+
+    /// Calls that come after a fatal error only say that there was one.
+    fn error(&self, step: &'static str) -> impl FnOnce(KafkaError) -> SinkError {
+        move |error| {
+            let fatal = self.producer.client().fatal_error();
+            kafka(step)(fatal.map_or(error, |(code, _)| KafkaError::MessageProduction(code)))
+        }
     }
 
     fn report(&self, event: SinkEvent) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use penstock_core::bridge::ClockSample;
 use penstock_core::fault::Fault;
+use penstock_core::oversize::{Attempt, Oversize};
 use penstock_core::resume::Refusal;
 use tokio::sync::watch;
 
@@ -42,6 +43,8 @@ pub enum SessionEnd {
     ShutdownTimedOut,
     /// Kafka failed.
     Kafka(SinkError),
+    /// The brokers have ended the transaction that was open: by its timeout, or because another bridge has taken over.
+    TransactionGone(SinkError, Box<Attempt>),
     /// The producer's thread is gone without a word.
     SinkGone,
     /// The replication connection failed.
@@ -61,7 +64,7 @@ impl SessionEnd {
             Self::Shutdown | Self::ShutdownTimedOut | Self::Fault(_) | Self::Refused(_) => true,
             Self::Run(error) => error.class() == Class::Halt,
             Self::Source(error) => error.class() == Class::Halt,
-            Self::Kafka(_) | Self::SinkGone => false,
+            Self::Kafka(_) | Self::TransactionGone(..) | Self::SinkGone => false,
         }
     }
 }
@@ -84,19 +87,21 @@ async fn sessions(
 ) -> Result<(), RunError> {
     let mut pause = FIRST_PAUSE;
     let mut fresh = None;
+    let mut oversize = shell.oversize();
     while !*shutdown.borrow() {
         let Some(mut connection) = connect(shell, &mut shutdown).await? else { break };
         shell.health.no_longer_waits("postgres");
         loop {
             let began = Instant::now();
+            let suspect = oversize.suspect();
             let (end, status) =
-                opening::session(&mut connection, shell, start, &mut fresh, &clock, &mut shutdown).await;
+                opening::session(&mut connection, shell, start, suspect, &mut fresh, &clock, &mut shutdown).await;
             shell.health.streams(false);
             shell.metrics.session_ended();
             if began.elapsed() > HEALTHY_AFTER {
                 pause = FIRST_PAUSE;
             }
-            let reusable = settle(shell, &mut connection, end, status).await?;
+            let reusable = settle(shell, &mut connection, &mut oversize, end, status).await?;
             let Some(reusable) = reusable else {
                 // Whoever closes first, the server has taken the final status by now.
                 let _ = connection.close().await;
@@ -119,6 +124,7 @@ async fn sessions(
 async fn settle(
     shell: &Shell,
     connection: &mut Connection,
+    oversize: &mut Oversize,
     end: SessionEnd,
     status: StatusUpdate,
 ) -> Result<Option<bool>, RunError> {
@@ -137,6 +143,13 @@ async fn settle(
             shell.metrics.delivery_error(&error.code());
             shell.health.waits_for("kafka", error.to_string());
             Ok(Some(end_copy(connection, status).await))
+        }
+        SessionEnd::TransactionGone(error, attempt) => {
+            shell.metrics.delivery_error(&error.code());
+            shell.health.waits_for("kafka", error.to_string());
+            let judged = judge(shell, connection, oversize, &attempt).await;
+            let reusable = end_copy(connection, status).await;
+            judged.map_err(|fault| RunError::Fault(Box::new(fault))).map(|()| Some(reusable))
         }
         SessionEnd::SinkGone => {
             shell.health.waits_for("kafka", "the producer ended".into());
@@ -167,6 +180,22 @@ async fn settle(
             Err(*error)
         }
     }
+}
+
+/// Whether the transaction that was open is too large, if the brokers ended it by its timeout.
+async fn judge(
+    shell: &Shell,
+    connection: &Connection,
+    oversize: &mut Oversize,
+    attempt: &Attempt,
+) -> Result<(), Fault> {
+    if !oversize.is_by_time(attempt) || !shell.holds_slot(connection.process_id()).await {
+        return Ok(());
+    }
+    let Attempt { commit_lsn, xid, age, records, bytes, .. } = *attempt;
+    let age_ms = age.as_millis();
+    tracing::warn!(%commit_lsn, xid, records, bytes, age_ms, "the brokers aborted a transaction by its timeout");
+    oversize.handle_aborted(attempt)
 }
 
 /// Ends the copy, if there is one. Whether the connection can be used for another session: not once it has streamed.

@@ -13,6 +13,7 @@
 use std::time::{Duration, Instant};
 
 use penstock_core::bridge::{Bridge, ClockSample};
+use penstock_core::oversize::Suspect;
 use penstock_core::resume::{self, Decision, Pinned, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
@@ -66,11 +67,12 @@ pub(super) async fn session(
     connection: &mut Connection,
     shell: &Shell,
     start: Start,
+    suspect: Option<Suspect>,
     fresh: &mut Option<Fresh>,
     clock: &watch::Receiver<Option<ClockSample>>,
     shutdown: &mut watch::Receiver<bool>,
 ) -> (SessionEnd, StatusUpdate) {
-    match open(connection, shell, start, fresh, clock, shutdown).await {
+    match open(connection, shell, start, suspect, fresh, clock, shutdown).await {
         Ok(streaming) => {
             let (end, status) = streaming.run(connection, shutdown).await;
             if status.flushed != EndLsn::default() {
@@ -86,6 +88,7 @@ async fn open<'a>(
     connection: &mut Connection,
     shell: &'a Shell,
     start: Start,
+    suspect: Option<Suspect>,
     fresh: &mut Option<Fresh>,
     clock: &watch::Receiver<Option<ClockSample>>,
     shutdown: &mut watch::Receiver<bool>,
@@ -131,6 +134,9 @@ async fn open<'a>(
     let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
     if let Some(fresh) = fresh.as_ref() {
         bridge.open_epoch(&fresh.detail, fresh.clock_us, Duration::ZERO);
+    }
+    if let Some(suspect) = suspect {
+        bridge.heed(suspect);
     }
     if start.setup_only {
         bridge.handle_shutdown(Duration::ZERO);

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use penstock_core::bridge::Settings;
 use penstock_core::fault::Fault;
 use penstock_core::limits::Limits;
+use penstock_core::oversize::{Oversize, Policy};
 use penstock_core::pgoutput::Relation;
 use penstock_core::relation::{CatalogFacts, Rules, TableRules};
 use penstock_core::resume::Refusal;
@@ -20,7 +21,7 @@ use tokio::sync::Mutex;
 
 use super::describe;
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, TableName};
+use crate::config::{Config, OversizedTransaction, TableName};
 use crate::health::Health;
 use crate::kafka::client::Brokers;
 use crate::kafka::progress::ProgressError;
@@ -30,6 +31,8 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError, RegistryOptions};
 use crate::source::{Class, ConnectOptions, SourceError};
 
+/// How long the server may take to say who streams from the slot.
+const SLOT_PATIENCE: Duration = Duration::from_secs(5);
 const CATALOG_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the bridge ends although nobody asked it to.
@@ -233,9 +236,35 @@ impl Shell {
                 group_bytes_max: limits.group_bytes_max,
                 group_records_max: limits.group_records_max,
                 group_age_max: limits.group_age_max,
+                part_age_max: self.part_age_max(),
                 ..Limits::default()
             },
         }
+    }
+
+    /// What is told to be split is, after half of the timeout: the other half is for what is in flight by then.
+    fn part_age_max(&self) -> Option<Duration> {
+        match self.config.faults.oversized_transaction {
+            OversizedTransaction::Halt => None,
+            OversizedTransaction::Split => Some(self.config.kafka.transaction_timeout / 2),
+        }
+    }
+
+    /// What is known of transactions that are too large, at the start: nothing.
+    pub(super) fn oversize(&self) -> Oversize {
+        let policy = match self.config.faults.oversized_transaction {
+            OversizedTransaction::Halt => Policy::Halt,
+            OversizedTransaction::Split => Policy::Split,
+        };
+        Oversize::new(policy, self.config.kafka.transaction_timeout)
+    }
+
+    /// Whether the process of the server that answers this bridge still streams from the slot: then nobody has taken over.
+    /// A server that does not say so counts as a no.
+    pub(super) async fn holds_slot(&self, process_id: i32) -> bool {
+        let asked = async { self.catalog.lock().await.slot(self.slot()).await };
+        let slot = tokio::time::timeout(SLOT_PATIENCE, asked).await;
+        matches!(slot, Ok(Ok(Some(slot))) if slot.active_pid == Some(process_id))
     }
 
     /// A progress record as the sink produces it.

@@ -10,6 +10,7 @@ use penstock_core::ledger::GroupEnd;
 use penstock_core::pgoutput::Relation;
 use penstock_core::relation::{CatalogFacts, Table};
 use penstock_wire::event::Op;
+use penstock_wire::progress::Through;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_until};
@@ -181,7 +182,13 @@ impl<'a> Streaming<'a> {
             Wake::Sink(Some(SinkEvent::Delivered(reports))) => self.bridge.handle_delivered(reports, now),
             Wake::Sink(Some(SinkEvent::Committed)) => self.bridge.handle_committed(now),
             Wake::Sink(Some(SinkEvent::Readable)) => self.bridge.handle_readable(now),
-            Wake::Sink(Some(SinkEvent::Failed(error))) => return Err(SessionEnd::Kafka(error)),
+            Wake::Sink(Some(SinkEvent::Failed(error))) => {
+                let attempt = self.bridge.attempt(now).filter(|_| error.transaction_is_gone());
+                return Err(match attempt {
+                    Some(attempt) => SessionEnd::TransactionGone(error, Box::new(attempt)),
+                    None => SessionEnd::Kafka(error),
+                });
+            }
             Wake::Sink(Some(SinkEvent::Ready | SinkEvent::ResidueAborted)) => {}
             Wake::Sink(None) => return Err(SessionEnd::SinkGone),
             Wake::Schema(step) => self.schema_step(step)?,
@@ -257,7 +264,13 @@ impl<'a> Streaming<'a> {
         while let Some(action) = self.bridge.poll_action() {
             match action {
                 Action::Produce(batch) => self.sink.produce(batch),
-                Action::Commit(progress) => self.sink.commit(self.shell.progress_record(&progress)),
+                Action::Commit(progress) => {
+                    let Through { commit_lsn, seq, xid, .. } = progress.through;
+                    if progress.through != Through::default() && !progress.end_lsn.covers(commit_lsn) {
+                        tracing::info!(%commit_lsn, xid, seq = seq.0, "a large transaction is delivered up to here");
+                    }
+                    self.sink.commit(self.shell.progress_record(&progress));
+                }
                 Action::Confirm(end) => {
                     self.confirmed(&end);
                     self.send_status(connection, false).await?;

@@ -7,6 +7,7 @@ mod load;
 mod load_complete;
 mod majors;
 mod outage;
+mod oversized;
 mod planted;
 mod reader;
 mod scene;

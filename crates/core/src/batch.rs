@@ -144,6 +144,14 @@ impl Builder {
         });
     }
 
+    /// The records that [`Self::ship`] holds back: partition, bytes and ticket of each.
+    pub fn held(&mut self) -> impl Iterator<Item = (PartitionId, usize, &mut Ticket)> {
+        let youngest = &self.youngest;
+        let slots = self.batch.slots.iter_mut().enumerate();
+        let held = slots.filter(|(index, slot)| youngest[slot.partition.index()] == Some(*index));
+        held.map(|(_, slot)| (slot.partition, slot.end() - slot.start, &mut slot.ticket))
+    }
+
     /// The transaction is complete: flags its last record in every partition.
     pub fn seal(&mut self) {
         for youngest in &mut self.youngest {

@@ -7,11 +7,12 @@
 //! handle_readable ─▶ ledger.readable ──▶ Action::Confirm(end LSN)
 //! ```
 //!
-//! **Groups.** Whole Postgres transactions are gathered into one Kafka transaction. While a group waits for its reports
-//! and its commit, the next one fills; its records are not produced before the commit is asked for, because a Kafka
-//! producer has one open transaction. A group closes when the previous commit has returned and one of these holds: what
-//! has been received is used up and its commits are young (lowest latency); the source is quiet; or, while an old backlog
-//! is read, the group has reached a bound (highest throughput).
+//! **Groups.** Whole Postgres transactions are gathered into one Kafka transaction ([`crate::group`] says how many). While a
+//! group waits for its reports and its commit, the next one fills; its records are not produced before the commit is asked
+//! for, because a Kafka producer has one open transaction.
+//!
+//! **Parts.** Told to split, the bridge closes a group in the middle of a transaction, once its Kafka transaction has come
+//! of age. Progress then holds how far each partition has come; the end LSN, and with it the slot, stays.
 //!
 //! **Invariants.** The confirmed LSN is the end of a committed group that readers can read, never more. A record is produced once per session;
 //! any failure ends the session, and the next one starts from what is durable. Nothing is decided by a clock but when to
@@ -19,100 +20,28 @@
 //!
 //! It does not know sockets, brokers, catalogs or registries; those are the shell's (`penstock`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
-use penstock_wire::partition::Partitioner;
 use penstock_wire::position::{Part, Seq};
-use penstock_wire::progress::{KeyPin, Progress, TypePin};
-use penstock_wire::table::SourceInfo;
+use penstock_wire::progress::Progress;
 
 use crate::batch::Batch;
 use crate::emit::{ControlPlace, Emit, Open, put_control};
-use crate::fault::{Fault, TableFault};
-use crate::ledger::{Delivered, GroupEnd, LastCommit, Ledger};
-use crate::limits::{BATCH_BYTES, BEHIND_US, GROUP_TRANSACTIONS_MAX, Limits};
+use crate::fault::Fault;
+use crate::group::{Filled, Timing};
+use crate::history::{History, Known};
+pub use crate::interface::{Action, ClockSample, Settings, Stop, Wal};
+use crate::ledger::{Delivered, LastCommit, Ledger};
+use crate::limits::{BATCH_BYTES, BEHIND_US};
 use crate::outlet::Outlet;
+use crate::oversize::{Attempt, Suspect, Watch};
 use crate::pgoutput::{self, Begin, Commit, Message, Relation};
-use crate::relation::{self, CatalogFacts, Counts, Rules, Table};
-use crate::resume::{SkippedHistory, progress_record, start_of};
-
-/// First OID that Postgres gives to what users create; names of types below it never change.
-const FIRST_USER_OID: u32 = 16_384;
-
-/// What a bridge is configured with for its whole life.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The source, as records name it.
-    pub source: SourceInfo,
-    /// The pinned partition count.
-    pub partitioner: Partitioner,
-    /// Avro namespace of the tables' schemas, pinned.
-    pub namespace: String,
-    /// Whether keys carry `__source`, pinned.
-    pub source_in_key: bool,
-    /// Registry ids of the control records' key and value schemas.
-    pub control_schema_ids: (u32, u32),
-    /// What the configuration says about tables.
-    pub rules: Rules,
-    /// Bounds.
-    pub limits: Limits,
-}
-
-/// What the shell must do, in this order.
-#[derive(Debug)]
-pub enum Action {
-    /// Produce these records in the open Kafka transaction, beginning one if there is none.
-    Produce(Batch),
-    /// Describe the relation from the catalog, register its schemas, answer with [`Bridge::handle_schema_ready`].
-    NeedSchema(Relation),
-    /// Produce this progress record in the same Kafka transaction and commit it.
-    Commit(Box<Progress>),
-    /// Everything before it is durable and can be read: the slot may be told, now and in every later status update.
-    Confirm(GroupEnd),
-    /// Nothing more will come.
-    Stopped(Stop),
-}
-
-/// Why nothing more will come.
-#[derive(Debug)]
-pub enum Stop {
-    /// As asked; everything read is committed and confirmed.
-    Shutdown,
-    /// It must not go on.
-    Fault(Box<Fault>),
-}
-
-/// One frame of the replication stream.
-#[derive(Clone, Copy, Debug)]
-pub enum Wal<'a> {
-    /// A pgoutput message.
-    Data {
-        /// WAL position of the change; neither unique nor monotonic.
-        start: Lsn,
-        /// Server's clock when it was sent, Unix microseconds.
-        sent_at_us: i64,
-        /// The message.
-        payload: &'a [u8],
-    },
-    /// Everything committed before `wal_end` has been sent.
-    Keepalive {
-        /// An exclusive end; one byte more loses a commit.
-        wal_end: EndLsn,
-    },
-}
-
-/// A reading of the server's clock and of its WAL position, taken after the clock: once everything before `lsn` is
-/// delivered, the topic is as fresh as `clock_us`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockSample {
-    /// The server's WAL position.
-    pub lsn: EndLsn,
-    /// The server's clock, Unix microseconds.
-    pub clock_us: i64,
-}
+use crate::relation::{CatalogFacts, Counts, Table};
+use crate::resume::{progress_record, start_of};
+use crate::tables::Tables;
 
 #[derive(Debug)]
 enum Stream {
@@ -129,27 +58,22 @@ enum Stream {
 pub struct Bridge {
     settings: Settings,
     progress: Progress,
-    history: SkippedHistory,
+    history: History,
     skipped: u64,
     stream: Stream,
     read_to: EndLsn,
-    tables: BTreeMap<u32, Table>,
-    key_pins: BTreeMap<(String, String), KeyPin>,
-    awaiting_schema: Option<u32>,
+    tables: Tables,
     outlet: Outlet,
     ledger: Ledger,
     samples: VecDeque<ClockSample>,
     /// Batches of the group that may not be produced before its predecessor's commit is asked for.
     waiting: VecDeque<Batch>,
     actions: VecDeque<Action>,
-    /// All that was received has been handled, as long as no new frame came.
-    drained: bool,
-    /// Nothing more has come for a moment.
-    quiet: bool,
-    /// What is read now was committed long before it was sent.
-    behind: bool,
-    group_opened: Option<Duration>,
-    last_commit_asked: Duration,
+    timing: Timing,
+    watch: Watch,
+    suspect: Option<Suspect>,
+    /// The open group has to close before the transaction that has begun.
+    apart: bool,
     shutting_down: bool,
     stopped: bool,
 }
@@ -158,30 +82,31 @@ impl Bridge {
     /// Resumes behind `progress`, at time `now`.
     pub fn new(settings: Settings, progress: Progress, now: Duration) -> Self {
         let start = start_of(&progress, settings.partitioner.count());
-        let pins = progress.key_pins.iter().map(|pin| ((pin.schema.clone(), pin.table.clone()), pin.clone()));
         Self {
             outlet: Outlet::new(&start, settings.source.number, progress.epoch, settings.limits.record_bytes_max),
-            history: SkippedHistory::new(&progress),
+            history: History::new(&progress),
             skipped: 0,
             stream: Stream::Between,
             read_to: start.end_lsn,
-            tables: BTreeMap::new(),
-            key_pins: pins.collect(),
-            awaiting_schema: None,
+            tables: Tables::new(&progress),
             ledger: Ledger::new(start),
             samples: VecDeque::new(),
             waiting: VecDeque::new(),
             actions: VecDeque::new(),
-            drained: false,
-            quiet: false,
-            behind: false,
-            group_opened: None,
-            last_commit_asked: now,
+            timing: Timing::new(now),
+            watch: Watch::default(),
+            suspect: None,
+            apart: false,
             shutting_down: false,
             stopped: false,
             settings,
             progress,
         }
+    }
+
+    /// A transaction that was aborted by time before is delivered apart from others. Before the first frame.
+    pub fn heed(&mut self, suspect: Suspect) {
+        self.suspect = Some(suspect);
     }
 
     /// Begins the first epoch: an epoch record in every partition, before anything else. `detail` says whether the topic
@@ -223,10 +148,7 @@ impl Bridge {
 
     /// Envelopes made since the last time, by table.
     pub fn take_counts(&mut self) -> impl Iterator<Item = (&Relation, Counts)> {
-        self.tables.values_mut().map(|table| {
-            let counts = table.take_counts();
-            (&table.relation, counts)
-        })
+        self.tables.take_counts()
     }
 
     /// Transactions read again and dropped, because they are delivered, since the last time.
@@ -239,13 +161,23 @@ impl Bridge {
         self.ledger.is_busy() || self.ledger.awaits_reports(self.outlet.waiting_records())
     }
 
+    /// The open Kafka transaction, if it fails now.
+    pub fn attempt(&self, now: Duration) -> Option<Attempt> {
+        let within = match &self.stream {
+            Stream::Within(open) if !self.ledger.is_busy() => Some(open.begin),
+            Stream::Within(_) | Stream::Between | Stream::Skipping { .. } => None,
+        };
+        self.watch.attempt(within, now)
+    }
+
     /// Whether the next frame may be handed in. If not, something has to come back first.
     pub fn wants_wal(&self) -> bool {
         let shipped = self.ledger.in_flight_bytes().saturating_sub(self.outlet.waiting_bytes());
         let finished = self.shutting_down && matches!(self.stream, Stream::Between);
         !self.stopped
             && !finished
-            && self.awaiting_schema.is_none()
+            && !self.apart
+            && !self.tables.awaits_schema()
             && shipped < self.settings.limits.in_flight_bytes_max
     }
 
@@ -256,17 +188,14 @@ impl Bridge {
 
     /// One frame. Only while [`Self::wants_wal`].
     pub fn handle_wal(&mut self, wal: Wal<'_>, now: Duration) {
-        assert!(self.awaiting_schema.is_none(), "a frame was handed in while a schema is awaited");
-        (self.drained, self.quiet) = (false, false);
+        assert!(!self.tables.awaits_schema(), "a frame was handed in while a schema is awaited");
+        self.timing.frame();
         let handled = match wal {
             Wal::Data { start, sent_at_us, payload } => self.message(start, sent_at_us, payload, now),
-            Wal::Keepalive { wal_end } => {
-                self.keepalive(wal_end);
-                Ok(())
-            }
+            Wal::Keepalive { wal_end } => self.keepalive(wal_end),
         };
         match handled {
-            Ok(()) if self.outlet.waiting_bytes() >= BATCH_BYTES || !self.wants_wal() => self.ship(),
+            Ok(()) if self.outlet.waiting_bytes() >= BATCH_BYTES || !self.wants_wal() => self.ship(now),
             Ok(()) => {}
             Err(fault) => self.stop(Stop::Fault(Box::new(fault))),
         }
@@ -275,19 +204,20 @@ impl Bridge {
 
     /// Everything received has been handed in.
     pub fn handle_drained(&mut self, now: Duration) {
-        self.drained = true;
+        self.timing.drained();
         self.advance(now);
     }
 
     /// Nothing more has come for a moment.
     pub fn handle_quiet(&mut self, now: Duration) {
-        self.quiet = true;
+        self.timing.quiet();
         self.advance(now);
     }
 
     /// Positive delivery reports, in any order. A negative one is the end of the session, not an event.
     pub fn handle_delivered(&mut self, reports: impl IntoIterator<Item = Delivered>, now: Duration) {
         for report in reports {
+            self.watch.delivered(&report, now);
             self.ledger.settle(report);
         }
         self.advance(now);
@@ -296,6 +226,7 @@ impl Bridge {
     /// The commit that was asked for has returned.
     pub fn handle_committed(&mut self, now: Duration) {
         self.ledger.committed();
+        self.watch.committed(now);
         self.advance(now);
     }
 
@@ -307,22 +238,11 @@ impl Bridge {
     }
 
     /// The relation that was asked about can be captured, and its schemas have these registry ids.
-    pub fn handle_schema_ready(&mut self, mut table: Table, key_schema_id: u32, value_schema_id: u32, now: Duration) {
-        let id = table.relation.id;
-        assert_eq!(self.awaiting_schema, Some(id), "schema of a relation that was not asked for");
-        self.awaiting_schema = None;
-        let name = (table.relation.schema.clone(), table.relation.table.clone());
-        let columns = table.key.iter().map(|index| table.relation.columns[*index].name.clone()).collect();
-        let (schema, table_name) = name.clone();
-        let pin = self.key_pins.entry(name).or_insert(KeyPin { schema, table: table_name, columns, key_schema_id });
-        if pin.key_schema_id != key_schema_id {
-            let source = TableFault::KeySchema { pinned: pin.key_schema_id, found: key_schema_id };
-            self.stop(Stop::Fault(Box::new(table_fault(&table.relation, source))));
+    pub fn handle_schema_ready(&mut self, table: Table, key_schema_id: u32, value_schema_id: u32, now: Duration) {
+        if let Err(fault) = self.tables.registered(table, (key_schema_id, value_schema_id), &mut self.progress) {
+            self.stop(Stop::Fault(Box::new(fault)));
             return;
         }
-        self.progress.key_pins = self.key_pins.values().cloned().collect();
-        table.plan.registered(key_schema_id, value_schema_id);
-        self.tables.insert(id, table);
         self.advance(now);
     }
 
@@ -343,33 +263,15 @@ impl Bridge {
     }
 
     /// Compiles a relation with what the catalog says about it; the answer goes to [`Self::handle_schema_ready`].
-    pub fn describe(&mut self, relation: &Relation, mut facts: CatalogFacts) -> Result<Table, Fault> {
-        self.pin_types(relation, &mut facts);
-        let Settings { rules, source, namespace, source_in_key, .. } = &self.settings;
-        let pin = self.key_pins.get(&(relation.schema.clone(), relation.table.clone()));
-        let compiled = relation::compile(relation, &facts, rules, source, namespace, pin, *source_in_key);
-        compiled.map_err(|source| table_fault(relation, source))
-    }
-
-    /// Type names can change in the catalog, the ones in records may not: the first seen is kept.
-    fn pin_types(&mut self, relation: &Relation, facts: &mut CatalogFacts) {
-        for (column, type_info) in relation.columns.iter().zip(&mut facts.types) {
-            if column.type_oid >= FIRST_USER_OID {
-                let (oid, modifier) = (column.type_oid, column.type_modifier);
-                let pins = &mut self.progress.type_pins;
-                match pins.iter().find(|pin| (pin.oid, pin.modifier) == (oid, modifier)) {
-                    Some(pin) => type_info.pg_type.clone_from(&pin.name),
-                    None => pins.push(TypePin { oid, modifier, name: type_info.pg_type.clone() }),
-                }
-            }
-        }
+    pub fn describe(&mut self, relation: &Relation, facts: CatalogFacts) -> Result<Table, Fault> {
+        self.tables.describe(relation, facts, &self.settings, &mut self.progress)
     }
 
     fn message(&mut self, start: Lsn, sent_at_us: i64, payload: &[u8], now: Duration) -> Result<(), Fault> {
         let message = pgoutput::decode(payload).map_err(|source| Fault::Decode { after: self.read_to, source })?;
         match (message, &mut self.stream) {
             (Message::Begin(begin), Stream::Between) => {
-                self.behind = sent_at_us.saturating_sub(begin.commit_time_us) > BEHIND_US;
+                self.timing.behind(sent_at_us.saturating_sub(begin.commit_time_us) > BEHIND_US);
                 self.begin(begin, now)
             }
             (Message::Begin(_), _) => Err(self.out_of_sequence("Begin inside a transaction")),
@@ -390,16 +292,23 @@ impl Bridge {
     }
 
     fn begin(&mut self, begin: Begin, now: Duration) -> Result<(), Fault> {
-        if self.progress_end().covers(begin.commit_lsn) {
-            self.stream = Stream::Skipping { begin, events: 0 };
-            return Ok(());
+        match self.history.begin(&begin)? {
+            Known::Whole => {
+                self.stream = Stream::Skipping { begin, events: 0 };
+                return Ok(());
+            }
+            // What a partition holds of it is dropped where it is put.
+            Known::InPart | Known::New => {}
         }
-        self.history.verify()?;
         if begin.commit_lsn.0 < self.read_to.0 {
             return Err(self.out_of_sequence("a commit before one already read"));
         }
-        self.group_opened.get_or_insert(now);
-        self.stream = Stream::Within(Open { begin, events: 0, envelopes: 0 });
+        let (records, bytes_before, _) = self.ledger.open_size();
+        // A suspect shares its Kafka transaction neither with what comes before it nor with what comes after.
+        let alone = |commit_lsn| begin.commit_lsn == commit_lsn || self.watch.holds(commit_lsn);
+        self.apart = records > 0 && self.suspect.is_some_and(|suspect| alone(suspect.commit_lsn));
+        self.timing.transaction(now);
+        self.stream = Stream::Within(Open { begin, events: 0, envelopes: 0, bytes_before });
         Ok(())
     }
 
@@ -420,7 +329,9 @@ impl Bridge {
             }
             Stream::Between => {}
             Stream::Within(open) => {
+                self.history.ended(&open.begin, open.events)?;
                 self.outlet.seal();
+                self.watch.sealed(open.begin, self.ledger.open_size().1.saturating_sub(open.bytes_before));
                 self.read_to = commit.end_lsn;
                 let last = (open.events > 0).then(|| self.last_commit(&open));
                 self.seal(commit.end_lsn, last);
@@ -436,11 +347,13 @@ impl Bridge {
     }
 
     /// Inside a transaction it says nothing about what is still to come of it, and is ignored.
-    fn keepalive(&mut self, wal_end: EndLsn) {
+    fn keepalive(&mut self, wal_end: EndLsn) -> Result<(), Fault> {
         if matches!(self.stream, Stream::Between) && wal_end >= self.read_to {
+            self.history.keepalive(wal_end)?;
             self.read_to = wal_end;
             self.seal(wal_end, None);
         }
+        Ok(())
     }
 
     fn seal(&mut self, end: EndLsn, commit: Option<LastCommit>) {
@@ -453,12 +366,9 @@ impl Bridge {
     }
 
     fn relation(&mut self, relation: Relation) {
-        if self.tables.get(&relation.id).is_some_and(|known| known.relation == relation) {
-            return;
+        if self.tables.asks(&relation) {
+            self.actions.push_back(Action::NeedSchema(relation));
         }
-        self.tables.remove(&relation.id);
-        self.awaiting_schema = Some(relation.id);
-        self.actions.push_back(Action::NeedSchema(relation));
     }
 
     fn change(&mut self, start: Lsn, message: Message<'_>) -> Result<(), Fault> {
@@ -466,7 +376,7 @@ impl Bridge {
         let mut emit = Emit {
             open,
             row_lsn: start,
-            tables: &mut self.tables,
+            tables: self.tables.known(),
             settings: &self.settings,
             outlet: &mut self.outlet,
             ledger: &mut self.ledger,
@@ -482,45 +392,89 @@ impl Bridge {
         if let Some(end) = self.ledger.take_commit() {
             let progress = progress_record(&self.progress, end);
             self.actions.push_back(Action::Commit(Box::new(progress)));
+            if !self.waiting.is_empty() {
+                self.watch.produced(true, now);
+            }
             self.actions.extend(self.waiting.drain(..).map(Action::Produce));
         }
-        if self.may_close(now) {
-            self.ship();
-            self.ledger.close();
-            self.group_opened = None;
-            self.last_commit_asked = now;
-            // A group without records, a heartbeat, has nothing to wait for.
-            self.advance(now);
-        } else if self.is_finished() {
-            self.stop(Stop::Shutdown);
+        if self.ledger.is_busy() {
+            return;
+        }
+        match &self.stream {
+            Stream::Within(_) if self.apart => self.close(now),
+            Stream::Within(open) if open.events > 0 && self.is_part_due(now) => self.close_part(now),
+            Stream::Between if self.may_close(now) => self.close(now),
+            Stream::Between if self.is_finished() => self.stop(Stop::Shutdown),
+            Stream::Within(_) | Stream::Between | Stream::Skipping { .. } => {}
         }
     }
 
     fn may_close(&self, now: Duration) -> bool {
-        if self.ledger.is_busy() || !matches!(self.stream, Stream::Between) {
-            return false;
+        let mut limits = self.settings.limits;
+        if let Some(suspect) = self.pending_suspect() {
+            limits.group_bytes_max = limits.group_bytes_max.min(suspect.bytes_max);
         }
-        let (records, bytes, transactions) = self.ledger.open_size();
-        let limits = &self.settings.limits;
-        let full = records >= limits.group_records_max as u64
-            || bytes >= limits.group_bytes_max
-            || transactions >= GROUP_TRANSACTIONS_MAX
-            || self.group_opened.is_some_and(|opened| now.saturating_sub(opened) >= limits.group_age_max);
-        let ended = self.quiet || (self.drained && !self.behind) || self.shutting_down || !self.wants_wal();
-        let idle = now.saturating_sub(self.last_commit_asked) >= limits.heartbeat;
-        let ahead = self.ledger.open_end().end_lsn > self.ledger.committed_end();
-        (records > 0 && (full || ended)) || idle || (self.shutting_down && ahead)
+        let group = Filled {
+            size: self.ledger.open_size(),
+            ahead: self.ledger.open_end().end_lsn > self.ledger.committed_end(),
+            ended: !self.wants_wal(),
+            last: self.shutting_down,
+        };
+        self.timing.closes(group, &limits, now)
+    }
+
+    /// Whether the group closes in the middle of its last transaction.
+    fn is_part_due(&self, now: Duration) -> bool {
+        let Some(age_max) = self.settings.limits.part_age_max else { return false };
+        let (_, bytes, _) = self.ledger.open_size();
+        self.watch.age(now).is_some_and(|age| age >= age_max)
+            || self.pending_suspect().is_some_and(|suspect| bytes >= suspect.bytes_max)
+    }
+
+    fn pending_suspect(&self) -> Option<Suspect> {
+        self.suspect.filter(|suspect| !self.ledger.durable().covers(suspect.commit_lsn))
+    }
+
+    fn close(&mut self, now: Duration) {
+        self.ship(now);
+        self.ledger.close();
+        self.closed(now);
+    }
+
+    /// The youngest record of each partition stays behind, so that the flag will stand on the last.
+    fn close_part(&mut self, now: Duration) {
+        self.ship(now);
+        let Stream::Within(open) = &self.stream else { unreachable!("a part ends within a transaction") };
+        if self.watch.age(now).is_none() {
+            // Nothing but what is held back: more has to come.
+            return;
+        }
+        let through = self.last_commit(open);
+        self.watch.sealed(open.begin, self.ledger.open_size().1.saturating_sub(open.bytes_before));
+        self.ledger.close_part(through);
+        self.outlet.carry_over(&mut self.ledger);
+        self.closed(now);
+    }
+
+    fn closed(&mut self, now: Duration) {
+        self.timing.closed(now);
+        self.watch.closed();
+        self.apart = false;
+        if let Stream::Within(open) = &mut self.stream {
+            open.bytes_before = 0;
+            self.timing.transaction(now);
+        }
+        // A group without records, a heartbeat, has nothing to wait for.
+        self.advance(now);
     }
 
     fn is_finished(&self) -> bool {
-        self.shutting_down
-            && matches!(self.stream, Stream::Between)
-            && !self.ledger.is_busy()
-            && self.ledger.open_end().end_lsn == self.ledger.durable()
+        self.shutting_down && self.ledger.open_end().end_lsn == self.ledger.durable()
     }
 
-    fn ship(&mut self) {
+    fn ship(&mut self, now: Duration) {
         let Some(batch) = self.outlet.ship() else { return };
+        self.watch.produced(self.ledger.is_busy(), now);
         if self.ledger.is_closing() {
             self.waiting.push_back(batch);
         } else {
@@ -535,10 +489,6 @@ impl Bridge {
         }
     }
 
-    fn progress_end(&self) -> EndLsn {
-        self.progress.end_lsn
-    }
-
     fn out_of_sequence(&self, what: &'static str) -> Fault {
         Fault::Sequence { after: self.read_to, what }
     }
@@ -551,8 +501,4 @@ fn events_of(message: &Message<'_>) -> u64 {
         Message::Truncate { relations } => relations.len() as u64,
         Message::Begin(_) | Message::Commit(_) | Message::Relation(_) | Message::Origin | Message::Type => 0,
     }
-}
-
-fn table_fault(relation: &Relation, source: TableFault) -> Fault {
-    Fault::Table { schema: relation.schema.clone(), table: relation.table.clone(), source: Box::new(source) }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Open {
     pub(crate) events: u64,
     /// Envelopes so far: the last `total_order`.
     pub(crate) envelopes: u64,
+    /// Bytes that the open group held when it began.
+    pub(crate) bytes_before: usize,
 }
 
 /// Everything one event touches while its records are made.

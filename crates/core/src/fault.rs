@@ -3,6 +3,8 @@
 //! Every fault here halts: trying again would meet the same bytes. Errors of sockets and brokers, which do pass, belong
 //! to the shell. No fault carries a row value.
 
+use std::time::Duration;
+
 use penstock_wire::account::AccountError;
 use penstock_wire::lsn::{CommitLsn, EndLsn};
 use penstock_wire::plan::{PlanError, ValueError};
@@ -59,6 +61,24 @@ pub enum Fault {
         position: Position,
         /// Why.
         source: Box<RowFault>,
+    },
+    /// A transaction that the brokers abort by their timeout whenever it is tried.
+    #[error(
+        "transaction {xid} at {commit_lsn} is too large for one Kafka transaction: the brokers aborted it by their timeout \
+         of {} ms, twice, the last time with {records} records ({bytes} bytes) of it delivered",
+        .timeout.as_millis()
+    )]
+    Oversized {
+        /// The transaction.
+        commit_lsn: CommitLsn,
+        /// Its transaction id.
+        xid: u32,
+        /// Records of it that were delivered within the timeout.
+        records: u64,
+        /// Bytes of their keys and values.
+        bytes: usize,
+        /// The timeout of Kafka transactions.
+        timeout: Duration,
     },
     /// The server's history is not the one that was delivered.
     #[error(
@@ -156,6 +176,11 @@ impl Fault {
             }
             Self::Table { schema, table, source } => source.remedy(schema, table),
             Self::Row { schema, table, source, .. } => source.remedy(schema, table),
+            Self::Oversized { .. } => {
+                "Nothing is acknowledged past it; all accounts wait behind it. Raise transaction.max.timeout.ms of the brokers \
+                 and kafka.transaction_timeout_ms, or have it delivered in parts: faults.oversized_transaction = \"split\"."
+                    .into()
+            }
             Self::History { .. } => {
                 "Do not delete anything. If the server was restored on purpose, the topic holds commits it no longer has: \
                  start a new topic with `penstock setup` under another name, or restore the right server."

@@ -5,6 +5,9 @@
 //! - a group's progress only when every record of the group has its report, and
 //! - a confirmed LSN only when that progress is committed, and readers can read what it covers.
 //!
+//! A transaction that is too large for one group is delivered in several, its *parts*: a part ends before what is held
+//! back, and its end LSN stays that of the transactions before.
+//!
 //! Invariants, asserted: groups are committed in the order they were opened; at most the oldest group is closing or
 //! committing; ends never go backwards; a record is settled once. A keepalive is an empty transaction, nothing else.
 
@@ -235,6 +238,31 @@ impl Ledger {
         let end = GroupEnd { records: 0, transactions: 0, oldest_commit_time_us: None, ..group.end.clone() };
         let next = Group { number: group.number + 1, phase: Phase::Open, outstanding: 0, bytes: 0, end };
         self.groups.push_back(next);
+    }
+
+    /// Closes the open group in the middle of a transaction that is delivered up to `through`. Records that are held back
+    /// are to be carried over.
+    pub fn close_part(&mut self, through: LastCommit) {
+        self.close();
+        let part = self.groups.front_mut().expect("it was closed just now");
+        part.end.last_commit = through;
+    }
+
+    /// Moves a record that was held back from the part that was just closed to the group behind it. `previous` is the
+    /// position before it in its partition.
+    pub fn carry_over(&mut self, ticket: &mut Ticket, partition: PartitionId, previous: Position, bytes: usize) {
+        let [part, next] = self.groups.make_contiguous() else { panic!("a record is carried over without a part") };
+        assert_eq!((part.phase, part.number), (Phase::Closing, ticket.0), "a record of another group is carried over");
+        let end = &mut part.end.partitions[partition.index()];
+        assert!(previous < end.last, "position {previous} is not before {} in partition {partition}", end.last);
+        end.last = previous;
+        part.outstanding -= 1;
+        part.bytes -= bytes;
+        part.end.records -= 1;
+        next.outstanding += 1;
+        next.bytes += bytes;
+        next.end.records += 1;
+        ticket.0 = next.number;
     }
 
     /// The closing group's end, once and only when all of its records are delivered.

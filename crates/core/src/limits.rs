@@ -15,6 +15,9 @@ pub struct Limits {
     pub group_records_max: usize,
     /// … or is this old. (Outside a backlog it closes as soon as what was received is used up.)
     pub group_age_max: Duration,
+    /// A Kafka transaction of this age is closed within a Postgres transaction, which is then delivered in parts; `None`:
+    /// never.
+    pub part_age_max: Option<Duration>,
     /// How long an idle bridge waits before it writes progress again.
     pub heartbeat: Duration,
 }
@@ -41,6 +44,7 @@ impl Default for Limits {
             group_bytes_max: 16 * 1024 * 1024,
             group_records_max: 20_000,
             group_age_max: Duration::from_millis(100),
+            part_age_max: None,
             heartbeat: Duration::from_secs(1),
         }
     }

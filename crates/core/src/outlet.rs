@@ -13,7 +13,10 @@ use crate::ledger::{GroupEnd, Ledger};
 #[derive(Debug)]
 pub struct Outlet {
     builder: Builder,
+    /// By partition: where its newest record stands.
     chain: Vec<Position>,
+    /// By partition: where the record before that stands.
+    before: Vec<Position>,
     /// Up to this commit a partition may hold records already.
     repeated_to: CommitLsn,
     source: u16,
@@ -45,7 +48,8 @@ impl Outlet {
         let chain: Vec<Position> = start.partitions.iter().map(|end| end.last).collect();
         let delivered = chain.iter().filter(|last| last.epoch == epoch).map(|last| last.commit_lsn);
         let repeated_to = delivered.max().unwrap_or_default();
-        Self { builder: Builder::new(partitions), chain, repeated_to, source, epoch, record_bytes_max }
+        let (builder, before) = (Builder::new(partitions), chain.clone());
+        Self { builder, chain, before, repeated_to, source, epoch, record_bytes_max }
     }
 
     /// The position of a place.
@@ -99,6 +103,7 @@ impl Outlet {
         }
         let ticket = ledger.admit(place.partition, position, bytes);
         let previous = std::mem::replace(&mut self.chain[place.partition.index()], position);
+        self.before[place.partition.index()] = previous;
         let header = Header {
             end_of_transaction: false,
             identity_only: place.identity_only,
@@ -110,6 +115,13 @@ impl Outlet {
         let envelope = Envelope { partition: place.partition, header, control: place.control, timestamp_ms };
         self.builder.finish(&envelope, key_end, has_value, ticket);
         Ok(true)
+    }
+
+    /// A part of the open transaction was closed: what is still held back belongs to the group behind it.
+    pub fn carry_over(&mut self, ledger: &mut Ledger) {
+        for (partition, bytes, ticket) in self.builder.held() {
+            ledger.carry_over(ticket, partition, self.before[partition.index()], bytes);
+        }
     }
 
     /// Flags the transaction's last record in each partition.

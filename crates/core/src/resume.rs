@@ -4,13 +4,11 @@
 //! (first start) and all of them in agreement (resume). Every other one stops with its name and its remedy: a first start
 //! is never inferred from missing progress, because that is how rows get lost.
 
-use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
-use penstock_wire::position::{Position, Seq};
+use penstock_wire::lsn::{EndLsn, Lsn};
+use penstock_wire::position::Position;
 use penstock_wire::progress::{PartitionProgress, Progress, Through};
 
-use crate::fault::Fault;
 use crate::ledger::{GroupEnd, LastCommit, PartitionEnd};
-use crate::pgoutput::Begin;
 
 /// The Postgres server, as it answers now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,8 +195,10 @@ fn check_server(server: &Server, progress: &Progress) -> Result<(), Refusal> {
     if server.timeline != progress.timeline {
         return Err(Refusal::OtherTimeline { pinned: progress.timeline, found: server.timeline });
     }
-    if server.flushed < progress.end_lsn.0 {
-        return Err(Refusal::ServerBehind { flushed: server.flushed, end: progress.end_lsn });
+    // Of a transaction that is delivered in part, the commit record lies behind the end.
+    let end = progress.end_lsn.max(EndLsn(progress.through.commit_lsn.0));
+    if server.flushed < end.0 {
+        return Err(Refusal::ServerBehind { flushed: server.flushed, end });
     }
     Ok(())
 }
@@ -287,59 +287,11 @@ pub(crate) fn progress_record(identity: &Progress, end: &GroupEnd) -> Progress {
     }
 }
 
-/// Compares the transactions that are skipped after a resume with what progress remembers of them.
-///
-/// A server restored to an older state, whose WAL has grown past progress again, has other transactions there.
-#[derive(Debug)]
-pub(crate) struct SkippedHistory {
-    through: Through,
-    last: Option<Through>,
-}
-
-impl SkippedHistory {
-    pub(crate) fn new(progress: &Progress) -> Self {
-        Self { through: progress.through, last: None }
-    }
-
-    /// A transaction that lies before progress' end was read again.
-    pub(crate) fn skipped(&mut self, begin: &Begin, events: u64) -> Result<(), Fault> {
-        if events == 0 || self.through.commit_lsn == CommitLsn::default() {
-            return Ok(());
-        }
-        let seq = Seq::of_event(events - 1, penstock_wire::position::Part::Record);
-        let Begin { commit_lsn, commit_time_us, xid } = *begin;
-        let last = Through { commit_lsn, seq, xid, commit_time_us };
-        self.last = Some(last);
-        match commit_lsn.cmp(&self.through.commit_lsn) {
-            std::cmp::Ordering::Less => Ok(()),
-            std::cmp::Ordering::Equal if last == self.through => Ok(()),
-            std::cmp::Ordering::Equal => {
-                Err(history(commit_lsn, "another transaction stands where the last delivered one stood"))
-            }
-            std::cmp::Ordering::Greater => {
-                Err(history(commit_lsn, "a transaction that was never delivered stands before the delivered end"))
-            }
-        }
-    }
-
-    /// The first transaction behind progress begins: the last skipped one must have been the last delivered one.
-    pub(crate) fn verify(&mut self) -> Result<(), Fault> {
-        match self.last.take() {
-            Some(last) if last != self.through => {
-                Err(history(last.commit_lsn, "the last delivered transaction is missing"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn history(commit_lsn: CommitLsn, what: &str) -> Fault {
-    Fault::History { commit_lsn, what: what.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_wire::lsn::CommitLsn;
+    use penstock_wire::position::Seq;
 
     fn progress() -> Progress {
         Progress {
@@ -419,6 +371,15 @@ mod tests {
         check("another database", |case| case.server.database_oid = 6);
         check("another timeline", |case| case.server.timeline = 2);
         check("server behind progress", |case| case.server.flushed = Lsn(99));
+        let in_part = |case: &mut Case| case.progress.as_mut().unwrap().through.commit_lsn = CommitLsn::new(120);
+        check("server behind progress", |case| {
+            in_part(case);
+            case.server.flushed = Lsn(119);
+        });
+        check("resume", |case| {
+            in_part(case);
+            case.server.flushed = Lsn(200);
+        });
         check("configuration changed", |case| case.partitions = 3);
     }
 
@@ -439,26 +400,5 @@ mod tests {
         let less = behind_readable(progress, vec![at(50, 7)], confirmed);
         assert_eq!((less.end_lsn, &less.partitions), (confirmed, &vec![at(50, 7)]));
         assert_eq!((less.through, less.postgres_clock_us), (Through::default(), 0), "nothing is claimed");
-    }
-
-    fn history(skipped: &[(u64, u32, u64)]) -> Result<(), Fault> {
-        let through = Through { commit_lsn: CommitLsn::new(80), seq: Seq(16), xid: 3, commit_time_us: 1 };
-        let mut history = SkippedHistory::new(&Progress { through, ..progress() });
-        for (commit, xid, events) in skipped {
-            let begin = Begin { commit_lsn: CommitLsn::new(*commit), commit_time_us: 1, xid: *xid };
-            history.skipped(&begin, *events)?;
-        }
-        history.verify()
-    }
-
-    #[test]
-    fn a_restored_server_is_known_by_its_transactions() {
-        assert!(history(&[(60, 1, 4), (80, 3, 2)]).is_ok());
-        assert!(history(&[]).is_ok(), "nothing was read again: nothing contradicts");
-        assert!(history(&[(80, 3, 2), (90, 9, 0)]).is_ok(), "a transaction without events says nothing");
-        assert!(history(&[(80, 4, 2)]).is_err(), "another transaction at the same place");
-        assert!(history(&[(80, 3, 3)]).is_err(), "the same transaction with more in it");
-        assert!(history(&[(80, 3, 2), (90, 5, 1)]).is_err(), "one that was never delivered");
-        assert!(history(&[(60, 1, 4)]).is_err(), "the last delivered one is missing");
     }
 }

@@ -49,7 +49,8 @@ pub struct Progress {
     pub type_pins: Vec<TypePin>,
 }
 
-/// The last event of a delivered commit; zeros until there is one in the epoch.
+/// The last event of a delivered commit; zeros until there is one in the epoch. Where the end LSN does not cover the
+/// commit, it is split, and this is how far it is delivered; all but the newest record of each partition, that is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Through {
     /// The commit.

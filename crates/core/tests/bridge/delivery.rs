@@ -1,188 +1,15 @@
-//! The bridge as a state machine, fed by hand with messages as Postgres writes them.
+//! Delivery: what is produced, committed and confirmed, and what stops.
 
 use std::time::Duration;
 
-use penstock_core::batch::Record;
-use penstock_core::bridge::{Action, Bridge, ClockSample, Settings, Stop, Wal};
+use penstock_core::bridge::{ClockSample, Stop};
 use penstock_core::fault::Fault;
-use penstock_core::ledger::Delivered;
-use penstock_core::limits::Limits;
-use penstock_core::relation::{CatalogFacts, Rules};
 use penstock_core::resume::behind_readable;
-use penstock_wire::header::Header;
-use penstock_wire::lsn::{EndLsn, Lsn};
-use penstock_wire::partition::Partitioner;
-use penstock_wire::progress::{PartitionProgress, Progress};
-use penstock_wire::table::SourceInfo;
-use penstock_wire::types::{TypeInfo, ValueKind};
+use penstock_wire::lsn::EndLsn;
+use penstock_wire::progress::PartitionProgress;
 use proptest::prelude::*;
 
-const NOW: Duration = Duration::from_millis(100);
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
-
-fn settings() -> Settings {
-    Settings {
-        source: SourceInfo { name: "main".into(), number: 1, database: "db".into() },
-        partitioner: Partitioner::new(3).unwrap(),
-        namespace: "test".into(),
-        source_in_key: false,
-        control_schema_ids: (1, 2),
-        rules: Rules { account_column: "account".into(), ..Rules::default() },
-        limits: Limits::default(),
-    }
-}
-
-/// Partition, key, value, header.
-type Produced = (u32, Vec<u8>, Option<Vec<u8>>, Header);
-
-/// A bridge and what it has done, with a Kafka that answers when told to.
-struct World {
-    bridge: Bridge,
-    records: Vec<Produced>,
-    undelivered: Vec<Delivered>,
-    offsets: [i64; 3],
-    commits: Vec<Progress>,
-    confirmed: Vec<u64>,
-    stopped: Option<Stop>,
-}
-
-impl World {
-    fn new(end: u64) -> Self {
-        let progress = Progress { epoch: 1, end_lsn: EndLsn::new(end), partition_count: 3, ..Progress::default() };
-        Self::resume(progress)
-    }
-
-    fn resume(progress: Progress) -> Self {
-        Self {
-            bridge: Bridge::new(settings(), progress, Duration::ZERO),
-            records: Vec::new(),
-            undelivered: Vec::new(),
-            offsets: [0; 3],
-            commits: Vec::new(),
-            confirmed: Vec::new(),
-            stopped: None,
-        }
-    }
-
-    fn feed(&mut self, payload: &[u8]) {
-        self.bridge.handle_wal(Wal::Data { start: Lsn(1), sent_at_us: EPOCH_2000_US, payload }, NOW);
-        self.act();
-    }
-
-    fn keepalive(&mut self, wal_end: u64) {
-        self.bridge.handle_wal(Wal::Keepalive { wal_end: EndLsn::new(wal_end) }, NOW);
-        self.act();
-    }
-
-    fn drained(&mut self) {
-        self.bridge.handle_drained(NOW);
-        self.act();
-    }
-
-    fn tick(&mut self, now: Duration) {
-        self.bridge.handle_tick(now);
-        self.act();
-    }
-
-    fn deliver(&mut self) {
-        let reports = std::mem::take(&mut self.undelivered);
-        self.bridge.handle_delivered(reports, NOW);
-        self.act();
-    }
-
-    /// The commit returned, and a reader has seen it.
-    fn committed(&mut self) {
-        self.bridge.handle_committed(NOW);
-        self.act();
-        self.readable();
-    }
-
-    fn readable(&mut self) {
-        self.bridge.handle_readable(NOW);
-        self.act();
-    }
-
-    fn act(&mut self) {
-        while let Some(action) = self.bridge.poll_action() {
-            match action {
-                Action::Produce(mut batch) => batch.drain().for_each(|record| self.produced(record)),
-                Action::NeedSchema(relation) => {
-                    let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
-                    let columns = relation.columns.len();
-                    let facts = CatalogFacts {
-                        types: vec![text; columns],
-                        variable_length: vec![true; columns],
-                        primary_key: vec!["id".into()],
-                    };
-                    let table = self.bridge.describe(&relation, facts).expect("it can be captured");
-                    self.bridge.handle_schema_ready(table, 10, 11, NOW);
-                }
-                Action::Commit(progress) => self.commits.push(*progress),
-                Action::Confirm(end) => self.confirmed.push(end.end_lsn.raw()),
-                Action::Stopped(stop) => self.stopped = Some(stop),
-            }
-        }
-    }
-
-    fn produced(&mut self, record: Record<'_>) {
-        let offset = &mut self.offsets[record.partition.index()];
-        let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
-        let header = Header::decode(&record.header).unwrap();
-        self.records.push((record.partition.number(), record.key.to_vec(), record.value.map(<[u8]>::to_vec), header));
-        self.undelivered.push(Delivered { ticket: record.ticket, partition: record.partition, offset: *offset, bytes });
-        *offset += 1;
-    }
-}
-
-fn begin(commit: u64, xid: u32) -> Vec<u8> {
-    [&b"B"[..], &commit.to_be_bytes(), &0_i64.to_be_bytes(), &xid.to_be_bytes()].concat()
-}
-
-fn commit(commit: u64, end: u64) -> Vec<u8> {
-    [&b"C\0"[..], &commit.to_be_bytes(), &end.to_be_bytes(), &0_i64.to_be_bytes()].concat()
-}
-
-/// `public.t (id text, account text, note text)`, identity FULL, OID 16384.
-fn relation() -> Vec<u8> {
-    let mut bytes = b"R\0\0\x40\0public\0t\0f\0\x03".to_vec();
-    for name in ["id", "account", "note"] {
-        bytes.push(1);
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(b"\0\0\0\0\x19\xff\xff\xff\xff");
-    }
-    bytes
-}
-
-fn tuple(columns: &[Option<&str>]) -> Vec<u8> {
-    let mut bytes = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
-    for column in columns {
-        match column {
-            None => bytes.push(b'n'),
-            Some(text) => {
-                bytes.push(b't');
-                bytes.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
-                bytes.extend_from_slice(text.as_bytes());
-            }
-        }
-    }
-    bytes
-}
-
-fn insert(id: &str, account: Option<&str>) -> Vec<u8> {
-    [b"I\0\0\x40\0N".to_vec(), tuple(&[Some(id), account, Some("n")])].concat()
-}
-
-fn update(id: &str, from: &str, to: &str) -> Vec<u8> {
-    let (old, new) = (tuple(&[Some(id), Some(from), Some("n")]), tuple(&[Some(id), Some(to), Some("m")]));
-    [b"U\0\0\x40\0O".to_vec(), old, b"N".to_vec(), new].concat()
-}
-
-fn one_insert(world: &mut World, at: u64) {
-    world.feed(&begin(at, 7));
-    world.feed(&relation());
-    world.feed(&insert("1", Some("a")));
-    world.feed(&commit(at, at + 50));
-}
+use crate::world::{NOW, Produced, World, begin, commit, insert, one_insert, relation, truncate, update};
 
 #[test]
 fn a_commit_is_confirmed_only_behind_reports_kafkas_commit_and_a_reader() {
@@ -294,7 +121,7 @@ fn a_truncate_stands_at_the_same_position_in_every_partition() {
     let mut world = World::new(100);
     world.feed(&begin(100, 7));
     world.feed(&relation());
-    world.feed(b"T\0\0\0\x01\0\0\0\x40\0");
+    world.feed(&truncate());
     world.feed(&commit(100, 150));
     world.drained();
     let partitions: Vec<u32> = world.records.iter().map(|record| record.0).collect();

@@ -1,0 +1,114 @@
+//! The tables the stream has described, and what is pinned of them.
+//!
+//! A relation is captured in three steps: the server describes it, the catalog adds what it leaves out, the registry gives
+//! its schemas their ids. Until the last of them no frame may come. Keys and names of types are pinned at first sight.
+
+use std::collections::BTreeMap;
+
+use penstock_wire::progress::{KeyPin, Progress, TypePin};
+
+use crate::bridge::Settings;
+use crate::fault::{Fault, TableFault};
+use crate::pgoutput::Relation;
+use crate::relation::{self, CatalogFacts, Counts, Table};
+
+/// First OID that Postgres gives to what users create; names of types below it never change.
+const FIRST_USER_OID: u32 = 16_384;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// By relation OID.
+    known: BTreeMap<u32, Table>,
+    key_pins: BTreeMap<(String, String), KeyPin>,
+    awaited: Option<u32>,
+}
+
+impl Tables {
+    pub(crate) fn new(progress: &Progress) -> Self {
+        let pins = progress.key_pins.iter().map(|pin| ((pin.schema.clone(), pin.table.clone()), pin.clone()));
+        Self { known: BTreeMap::new(), key_pins: pins.collect(), awaited: None }
+    }
+
+    pub(crate) fn known(&mut self) -> &mut BTreeMap<u32, Table> {
+        &mut self.known
+    }
+
+    /// A relation was asked about, and the answer has not come.
+    pub(crate) fn awaits_schema(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Envelopes made since the last time, by table.
+    pub(crate) fn take_counts(&mut self) -> impl Iterator<Item = (&Relation, Counts)> {
+        self.known.values_mut().map(|table| {
+            let counts = table.take_counts();
+            (&table.relation, counts)
+        })
+    }
+
+    /// The server describes a relation. Whether it has to be asked about: not if it is known as it is.
+    pub(crate) fn asks(&mut self, relation: &Relation) -> bool {
+        if self.known.get(&relation.id).is_some_and(|known| known.relation == *relation) {
+            return false;
+        }
+        self.known.remove(&relation.id);
+        self.awaited = Some(relation.id);
+        true
+    }
+
+    /// Compiles a relation with what the catalog says about it.
+    pub(crate) fn describe(
+        &self,
+        relation: &Relation,
+        mut facts: CatalogFacts,
+        settings: &Settings,
+        progress: &mut Progress,
+    ) -> Result<Table, Fault> {
+        pin_types(relation, &mut facts, &mut progress.type_pins);
+        let Settings { rules, source, namespace, source_in_key, .. } = settings;
+        let pin = self.key_pins.get(&(relation.schema.clone(), relation.table.clone()));
+        let compiled = relation::compile(relation, &facts, rules, source, namespace, pin, *source_in_key);
+        compiled.map_err(|source| table_fault(relation, source))
+    }
+
+    /// The schemas of the relation that was asked about have these registry ids: key, value.
+    pub(crate) fn registered(
+        &mut self,
+        mut table: Table,
+        (key_schema_id, value_schema_id): (u32, u32),
+        progress: &mut Progress,
+    ) -> Result<(), Fault> {
+        let id = table.relation.id;
+        assert_eq!(self.awaited.take(), Some(id), "schema of a relation that was not asked for");
+        let name = (table.relation.schema.clone(), table.relation.table.clone());
+        let columns = table.key.iter().map(|index| table.relation.columns[*index].name.clone()).collect();
+        let (schema, table_name) = name.clone();
+        let pin = self.key_pins.entry(name).or_insert(KeyPin { schema, table: table_name, columns, key_schema_id });
+        if pin.key_schema_id != key_schema_id {
+            let source = TableFault::KeySchema { pinned: pin.key_schema_id, found: key_schema_id };
+            return Err(table_fault(&table.relation, source));
+        }
+        progress.key_pins = self.key_pins.values().cloned().collect();
+        table.plan.registered(key_schema_id, value_schema_id);
+        self.known.insert(id, table);
+        Ok(())
+    }
+}
+
+/// Type names can change in the catalog, the ones in records may not: the first seen is kept.
+fn pin_types(relation: &Relation, facts: &mut CatalogFacts, pins: &mut Vec<TypePin>) {
+    for (column, type_info) in relation.columns.iter().zip(&mut facts.types) {
+        if column.type_oid >= FIRST_USER_OID {
+            let (oid, modifier) = (column.type_oid, column.type_modifier);
+            match pins.iter().find(|pin| (pin.oid, pin.modifier) == (oid, modifier)) {
+                Some(pin) => type_info.pg_type.clone_from(&pin.name),
+                None => pins.push(TypePin { oid, modifier, name: type_info.pg_type.clone() }),
+            }
+        }
+    }
+}
+
+fn table_fault(relation: &Relation, source: TableFault) -> Fault {
+    Fault::Table { schema: relation.schema.clone(), table: relation.table.clone(), source: Box::new(source) }
+}
