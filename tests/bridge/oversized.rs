@@ -64,6 +64,7 @@ impl Narrow {
     }
 
     fn slow(&self) {
+        self.link.set(Direction::Down, Faults::default());
         self.link.set(Direction::Up, Faults::throttle(BYTES_PER_SECOND));
     }
 
@@ -149,6 +150,37 @@ fn a_transaction_that_is_aborted_by_time_twice_halts_by_name_and_goes_on_once_it
     narrow.scene.again();
     expect_all(&narrow.scene.records());
     narrow.scene.stop();
+}
+
+#[test]
+fn an_outage_in_the_middle_of_a_large_transaction_is_not_held_against_it() {
+    let mut narrow = Narrow::start("");
+    narrow.write();
+    for outages in 1..=2 {
+        wait("records on their way", PATIENCE, || {
+            narrow.scene.bridge.get("/metrics").is_some_and(|told| in_flight(&told) > 30_000)
+        })
+        .unwrap_or_else(|late| panic!("{late}\n{}", narrow.scene.bridge.log()));
+        narrow.link.set_both(Faults::blackhole());
+        let began = Instant::now();
+        wait("the timeout", PATIENCE, || began.elapsed() > TIMEOUT + Duration::from_secs(2)).expect("time passes");
+        narrow.slow();
+        wait("the brokers to refuse", PATIENCE, || {
+            narrow.scene.bridge.log().matches("reason=\"fenced").count() == outages
+        })
+        .unwrap_or_else(|late| panic!("{late} {outages}\n{}", narrow.scene.bridge.log()));
+    }
+    narrow.link.clear();
+    expect_all(&narrow.scene.records());
+    let log = narrow.scene.bridge.log();
+    assert!(!log.contains("aborted a transaction by its timeout"), "a transaction is blamed for the outage:\n{log}");
+    narrow.scene.stop();
+}
+
+/// Bytes without a delivery report, as `/metrics` tells.
+fn in_flight(metrics: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix("penstock_inflight_bytes "));
+    value.and_then(|text| text.trim().parse::<f64>().ok()).map_or(0, |bytes| bytes as u64)
 }
 
 #[test]
