@@ -143,7 +143,7 @@ impl SinkError {
     pub fn transaction_is_gone(&self) -> bool {
         match self {
             Self::Fenced => true,
-            Self::Silent(_) => false,
+            Self::Silent(_) | Self::Unreadable { .. } | Self::Thread(_) => false,
             Self::Kafka { source, .. } => {
                 source.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState)
             }
