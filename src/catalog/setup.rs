@@ -3,7 +3,7 @@
 //! Each step first looks whether its work is done, and never alters what it finds: whether what is there is right is
 //! for the findings to say. The publication comes before the slot: a slot cannot see one that is younger than itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_wire::lsn::EndLsn;
 
@@ -22,6 +22,8 @@ pub enum Step<T> {
 
 const CREATE_PUBLICATION: &str = "whether the publication could be created";
 const CREATE_SLOT: &str = "whether the slot could be created";
+const WRITERS: &str = "which transactions are running";
+const WRITERS_PAUSE: Duration = Duration::from_millis(50);
 
 const CREATE_SLOT_SQL: &str = "SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
 
@@ -52,6 +54,32 @@ impl Catalog {
         let missing =
             || CatalogError::Answer { question: CREATE_SLOT, what: "no position came with the slot".to_owned() };
         point.map(|point| Step::Made(EndLsn(point))).ok_or_else(missing)
+    }
+
+    /// Waits until every transaction that has written something by now has ended for everybody's eyes; whether that came
+    /// about in time.
+    ///
+    /// A commit is in the WAL, before a new slot even, for some time before its rows can be seen, and with synchronous
+    /// replication for long: until then a count of rows misses them.
+    pub async fn await_writers(&mut self, limit: Duration) -> Result<bool, CatalogError> {
+        let xid = |rows: &[tokio_postgres::Row]| {
+            let text = rows.first().and_then(|row| row.try_get::<_, String>(0).ok());
+            text.and_then(|text| text.parse::<u64>().ok())
+                .ok_or_else(|| CatalogError::Answer { question: WRITERS, what: "no transaction id came".to_owned() })
+        };
+        // An id of our own: a snapshot does not list a running transaction whose id is above all that have ended.
+        let own = xid(&self.ask(WRITERS, "SELECT pg_current_xact_id()::text", &[]).await?)?;
+        let began = Instant::now();
+        loop {
+            let oldest = self.ask(WRITERS, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[]).await?;
+            if xid(&oldest)? > own {
+                return Ok(true);
+            }
+            if began.elapsed() > limit {
+                return Ok(false);
+            }
+            tokio::time::sleep(WRITERS_PAUSE).await;
+        }
     }
 }
 

@@ -85,6 +85,7 @@ pub(super) const KEYS: &[Key] = &[
     key("tables", "exclude", Kind::List),
     key("tables", "ignore_updates", Kind::List),
     key("tables", "accept_unchanged", Kind::List),
+    key("tables", "accept_absent", Kind::List),
     key("tables", "decimal", Kind::List),
     key("limits", "in_flight_bytes_max", Kind::Integer),
     key("limits", "group_bytes_max", Kind::Integer),

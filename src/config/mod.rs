@@ -132,6 +132,8 @@ pub struct Tables {
     pub ignore_updates: BTreeSet<ColumnName>,
     /// Columns that may be missing from an update under an identity other than FULL.
     pub accept_unchanged: BTreeSet<ColumnName>,
+    /// Excluded columns that their table may lack.
+    pub accept_absent: BTreeSet<ColumnName>,
     /// Numeric columns that travel as an Avro decimal instead of a string.
     pub decimal: BTreeSet<ColumnName>,
 }

@@ -292,6 +292,7 @@ fn tables(reader: &mut Reader<'_>, document: &Document) -> Tables {
         exclude: columns("exclude"),
         ignore_updates: columns("ignore_updates"),
         accept_unchanged: columns("accept_unchanged"),
+        accept_absent: columns("accept_absent"),
         decimal: columns("decimal"),
         leave_out: reader.list(("tables", "leave_out"), "write \"schema.table\"").into_iter().collect(),
         capture: reader.list(("tables", "capture"), "write \"schema.table\" or \"schema.*\""),

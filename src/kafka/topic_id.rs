@@ -75,7 +75,9 @@ pub fn topic_id(client: &Client<DefaultClientContext>, broker: i32, topic: &str)
         if text.is_null() {
             return Err(unusable());
         }
-        CStr::from_ptr(text).to_str().map(str::to_owned).map_err(|_| unusable())
+        // librdkafka writes the other alphabet of base64 than Kafka does.
+        let text = CStr::from_ptr(text).to_str().map_err(|_| unusable())?;
+        Ok(text.replace('+', "-").replace('/', "_"))
     }
 }
 

@@ -186,6 +186,28 @@ pub async fn describe(brokers: &Brokers, name: &str) -> Result<Option<TopicState
     })
 }
 
+/// A topic's id and how many partitions it has; `None` if there is none of that name.
+pub async fn identity(brokers: &Brokers, name: &str) -> Result<Option<(String, usize)>, TopicsError> {
+    let (brokers, topic) = (brokers.clone(), name.to_owned());
+    let asked = tokio::task::spawn_blocking(move || {
+        let admin: AdminClient<DefaultClientContext> =
+            brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
+        // A consumer's question for one topic never makes it; an admin client's may.
+        let reader: BaseConsumer =
+            brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
+        let known = reader.fetch_metadata(Some(&topic), TIMEOUT).map_err(kafka("fetch metadata"))?;
+        let partitions = known.topics().first().map_or(0, |topic| topic.partitions().len());
+        let broker = known.brokers().first().map_or(-1, rdkafka::metadata::MetadataBroker::id);
+        match topic_id(admin.inner(), broker, &topic) {
+            Ok(id) => Ok(Some((id, partitions))),
+            Err(TopicIdError::Missing(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    });
+    let failed = |error| TopicsError::NotReady { topic: name.to_owned(), reason: format!("asking failed: {error}") };
+    asked.await.unwrap_or_else(|error| Err(failed(error)))
+}
+
 fn describe_blocking(brokers: &Brokers, name: &str) -> Result<Option<TopicState>, TopicsError> {
     let admin: AdminClient<DefaultClientContext> =
         brokers.admin().create().map_err(kafka("configure the Kafka client"))?;

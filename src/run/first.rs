@@ -20,6 +20,8 @@ const FROM_NOW: &str =
     "Go on without them with `penstock run --from-now`; readers are told that the load is incomplete";
 /// Creating a slot waits for every transaction that is running.
 const SLOT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long to wait for what was committed before the slot and cannot be seen yet.
+const WRITERS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes what a first start needs; `None` where something exists already, which the opening then judges.
 pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, RunError> {
@@ -82,7 +84,11 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
         Step::Found => EndLsn::default(),
     };
     // Asked again behind the slot: a row that came in between is before the slot or after it, and counts as missing.
-    let rows = rows_text(&catalog.rows(&tables).await?).or(before);
+    let rows = match rows_text(&catalog.rows(&tables).await?).or(before) {
+        Some(rows) => Some(rows),
+        None if catalog.await_writers(WRITERS_PATIENCE).await? => rows_text(&catalog.rows(&tables).await?),
+        None => Some("whatever transactions write that were running and did not end".to_owned()),
+    };
     tracing::info!(slot = shell.slot(), %from, "created topics, publication and slot");
     let detail = match &rows {
         None => "complete: no captured table held rows at the first start".to_owned(),

@@ -22,6 +22,7 @@ mod opening;
 mod settling;
 mod shell;
 mod stream;
+mod topic_watch;
 
 pub use first::rows_text;
 pub use opening::Start;

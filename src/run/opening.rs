@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use super::settling::{readable, settle};
 use super::shell::{RunError, Shell, clock_us};
 use super::stream::Streaming;
-use super::{SessionEnd, first};
+use super::{SessionEnd, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
 use crate::kafka::progress::{ProgressError, read_newest};
@@ -131,6 +131,7 @@ async fn open<'a>(
         return Err(refused(error));
     }
     let began = Instant::now();
+    let (topic_id, partition_count) = (progress.topic_id.clone(), progress.partition_count);
     let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
     if let Some(fresh) = fresh.as_ref() {
         bridge.open_epoch(&fresh.detail, fresh.clock_us, Duration::ZERO);
@@ -141,7 +142,8 @@ async fn open<'a>(
     if start.setup_only {
         bridge.handle_shutdown(Duration::ZERO);
     }
-    Ok(Streaming::new(shell, bridge, sink, events, clock.clone(), began))
+    let topic = Box::pin(async move { topic_watch::watch(shell, &topic_id, partition_count).await });
+    Ok(Streaming::new(shell, bridge, sink, events, clock.clone(), began, topic))
 }
 
 /// Step 1. Waits while another bridge holds the slot.

@@ -377,6 +377,11 @@ pub fn rules(config: &Config) -> Rules {
             rules.exclude.insert(column.column.clone());
         });
     }
+    for column in &config.tables.accept_absent {
+        of(&column.table, &mut |rules| {
+            rules.accept_absent.insert(column.column.clone());
+        });
+    }
     for column in &config.tables.ignore_updates {
         of(&column.table, &mut |rules| {
             rules.ignore.insert(column.column.clone());

@@ -9,6 +9,7 @@ use penstock_core::bridge::{Action, Bridge, ClockSample, Stop, Wal};
 use penstock_core::ledger::GroupEnd;
 use penstock_core::pgoutput::Relation;
 use penstock_core::relation::{CatalogFacts, Table};
+use penstock_core::resume::Refusal;
 use penstock_wire::event::Op;
 use penstock_wire::progress::Through;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -49,6 +50,8 @@ pub struct Streaming<'a> {
     /// By relation OID, so that no label is looked up per row.
     counters: BTreeMap<u32, TableRecords>,
     schema: Option<Pin<Box<dyn Future<Output = Step> + 'a>>>,
+    /// Ends when the topic is another one.
+    topic: Pin<Box<dyn Future<Output = Refusal> + 'a>>,
     heard: TokioInstant,
     shutdown_deadline: Option<TokioInstant>,
 }
@@ -73,6 +76,7 @@ enum Wake {
     Shutdown,
     Sink(Option<SinkEvent>),
     Schema(Step),
+    Topic(Refusal),
     Clock,
     StatusDue,
     Tick,
@@ -89,6 +93,7 @@ impl<'a> Streaming<'a> {
         events: UnboundedReceiver<SinkEvent>,
         clock: watch::Receiver<Option<ClockSample>>,
         began: Instant,
+        topic: Pin<Box<dyn Future<Output = Refusal> + 'a>>,
     ) -> Self {
         Self {
             shell,
@@ -101,6 +106,7 @@ impl<'a> Streaming<'a> {
             answer_due: false,
             counters: BTreeMap::new(),
             schema: None,
+            topic,
             heard: TokioInstant::now(),
             shutdown_deadline: None,
         }
@@ -155,6 +161,7 @@ impl<'a> Streaming<'a> {
                 _ = shutdown.wait_for(|stop| *stop), if self.shutdown_deadline.is_none() => Wake::Shutdown,
                 event = self.events.recv() => Wake::Sink(event),
                 step = poll_optional(&mut self.schema), if self.schema.is_some() => Wake::Schema(step),
+                refusal = &mut self.topic => Wake::Topic(refusal),
                 Ok(()) = self.clock.changed() => Wake::Clock,
                 _ = status.tick() => Wake::StatusDue,
                 _ = tick.tick() => Wake::Tick,
@@ -192,6 +199,7 @@ impl<'a> Streaming<'a> {
             Wake::Sink(Some(SinkEvent::Ready | SinkEvent::ResidueAborted)) => {}
             Wake::Sink(None) => return Err(SessionEnd::SinkGone),
             Wake::Schema(step) => self.schema_step(step)?,
+            Wake::Topic(refusal) => return Err(SessionEnd::Refused(Box::new(refusal))),
             Wake::Clock => {
                 if let Some(sample) = *self.clock.borrow_and_update() {
                     self.bridge.handle_clock(sample);

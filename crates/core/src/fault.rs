@@ -122,6 +122,17 @@ pub enum TableFault {
         "column {0:?} can be stored out of line and its replica identity is not FULL: an update could arrive without its value"
     )]
     OutOfLine(String),
+    /// A column that must never leave the database has another name now, or is gone; nobody can tell which.
+    #[error(
+        "it has no column {0:?}, which tables.exclude names: it was renamed or dropped, and under another name it would leave the database"
+    )]
+    ExcludedAbsent(String),
+    /// The same relation under another name: rules, keys and schemas go by names.
+    #[error("it was {from} until now: a renamed table begins anew for readers, and its rules go by its name")]
+    Renamed {
+        /// `schema.table`.
+        from: String,
+    },
     /// A column that was chosen to travel as a decimal cannot.
     #[error("column {column:?} cannot travel as a decimal: {reason}")]
     Decimal {
@@ -208,6 +219,12 @@ impl TableFault {
             }
             Self::IdentityLacks(_) | Self::OutOfLine(_) => format!(
                 "ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL; changes made since it was taken away are not complete in the WAL: reload the table afterwards."
+            ),
+            Self::ExcludedAbsent(column) => format!(
+                "List \"{schema}.{table}.{column}\" in tables.accept_absent. If it was renamed, list the new name in tables.exclude and in tables.accept_absent, too, before the bridge starts again."
+            ),
+            Self::Renamed { from } => format!(
+                "Rename {schema}.{table} back to {from}. Or go on with the new name: give it {from}'s rules in the configuration; readers keep {from}'s rows until the table is loaded again into a new topic."
             ),
             Self::Decimal { column, reason: NoDecimal::Undeclared } => format!(
                 "Take \"{schema}.{table}.{column}\" out of tables.decimal, or wait with it until the bridge is past the ALTER TABLE that gives the column precision and scale."

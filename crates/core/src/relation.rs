@@ -36,6 +36,8 @@ pub struct TableRules {
     pub ignore: BTreeSet<String>,
     /// May arrive as "unchanged" although they can be stored out of line.
     pub accept_unchanged: BTreeSet<String>,
+    /// Excluded columns that the table may lack.
+    pub accept_absent: BTreeSet<String>,
     /// Numeric columns that travel as an Avro decimal.
     pub decimal: BTreeSet<String>,
 }
@@ -83,6 +85,11 @@ pub struct Counts {
 }
 
 impl Table {
+    /// Goes on numbering where an older version of the same table stopped.
+    pub(crate) fn follows(&mut self, older: &Self) {
+        (self.order_commit, self.order) = (older.order_commit, older.order);
+    }
+
     /// The next `data_collection_order` (1-based) within the transaction that commits at `commit`.
     pub fn next_order(&mut self, commit: CommitLsn) -> u64 {
         if self.order_commit != commit {
@@ -121,6 +128,10 @@ pub fn compile(
 ) -> Result<Table, TableFault> {
     let none = TableRules::default();
     let own = rules.tables.get(&(relation.schema.clone(), relation.table.clone())).unwrap_or(&none);
+    let absent = |name: &&String| !relation.columns.iter().any(|column| column.name == **name);
+    if let Some(name) = own.exclude.difference(&own.accept_absent).find(absent) {
+        return Err(TableFault::ExcludedAbsent(name.clone()));
+    }
     let account_column = own.account_column.as_ref().unwrap_or(&rules.account_column);
     let captured =
         |name: &str| relation.columns.iter().position(|c| c.name == name).filter(|_| !own.exclude.contains(name));

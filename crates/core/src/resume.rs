@@ -203,14 +203,22 @@ fn check_server(server: &Server, progress: &Progress) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether this is the topic that progress was written for: its id and its partitions.
+pub fn same_topic(id: &str, partitions: u32, found: Option<(&str, usize)>) -> Result<(), Refusal> {
+    match found {
+        None => Err(Refusal::TopicMissing { id: id.to_owned() }),
+        Some((other, _)) if other != id => {
+            Err(Refusal::TopicRecreated { pinned: id.to_owned(), found: other.to_owned() })
+        }
+        Some((_, found)) if found != partitions as usize => Err(Refusal::Repartitioned { pinned: partitions, found }),
+        Some(_) => Ok(()),
+    }
+}
+
 fn check_topic(topic: Option<&Topic>, progress: &Progress) -> Result<(), Refusal> {
-    let Some(topic) = topic else { return Err(Refusal::TopicMissing { id: progress.topic_id.clone() }) };
-    if topic.id != progress.topic_id {
-        return Err(Refusal::TopicRecreated { pinned: progress.topic_id.clone(), found: topic.id.clone() });
-    }
-    if topic.ends.len() != progress.partition_count as usize {
-        return Err(Refusal::Repartitioned { pinned: progress.partition_count, found: topic.ends.len() });
-    }
+    let found = topic.map(|topic| (topic.id.as_str(), topic.ends.len()));
+    same_topic(&progress.topic_id, progress.partition_count, found)?;
+    let Some(topic) = topic else { return Ok(()) };
     for entry in &progress.partitions {
         let end = topic.ends.get(entry.partition as usize).copied().unwrap_or(0);
         if end < entry.next_offset {

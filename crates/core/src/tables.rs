@@ -20,6 +20,8 @@ const FIRST_USER_OID: u32 = 16_384;
 pub(crate) struct Tables {
     /// By relation OID.
     known: BTreeMap<u32, Table>,
+    /// What the relation that is asked about was until now.
+    replaced: Option<Table>,
     key_pins: BTreeMap<(String, String), KeyPin>,
     awaited: Option<u32>,
 }
@@ -27,7 +29,7 @@ pub(crate) struct Tables {
 impl Tables {
     pub(crate) fn new(progress: &Progress) -> Self {
         let pins = progress.key_pins.iter().map(|pin| ((pin.schema.clone(), pin.table.clone()), pin.clone()));
-        Self { known: BTreeMap::new(), key_pins: pins.collect(), awaited: None }
+        Self { known: BTreeMap::new(), replaced: None, key_pins: pins.collect(), awaited: None }
     }
 
     pub(crate) fn known(&mut self) -> &mut BTreeMap<u32, Table> {
@@ -52,7 +54,7 @@ impl Tables {
         if self.known.get(&relation.id).is_some_and(|known| known.relation == *relation) {
             return false;
         }
-        self.known.remove(&relation.id);
+        self.replaced = self.known.remove(&relation.id);
         self.awaited = Some(relation.id);
         true
     }
@@ -65,6 +67,12 @@ impl Tables {
         settings: &Settings,
         progress: &mut Progress,
     ) -> Result<Table, Fault> {
+        if let Some(Table { relation: older, .. }) = &self.replaced
+            && (&older.schema, &older.table) != (&relation.schema, &relation.table)
+        {
+            let from = format!("{}.{}", older.schema, older.table);
+            return Err(table_fault(relation, TableFault::Renamed { from }));
+        }
         pin_types(relation, &mut facts, &mut progress.type_pins);
         let Settings { rules, source, namespace, source_in_key, .. } = settings;
         let pin = self.key_pins.get(&(relation.schema.clone(), relation.table.clone()));
@@ -90,6 +98,9 @@ impl Tables {
             return Err(table_fault(&table.relation, source));
         }
         progress.key_pins = self.key_pins.values().cloned().collect();
+        if let Some(older) = self.replaced.take() {
+            table.follows(&older);
+        }
         table.plan.registered(key_schema_id, value_schema_id);
         self.known.insert(id, table);
         Ok(())

@@ -231,9 +231,13 @@ pub(super) fn check_names(facts: &Facts<'_>, config: &Config, findings: &mut Fin
             Some(format!("table {} has no column {}{near}", column.table, column.column))
         }
     };
-    for what in config.tables.exclude.iter().filter_map(wrong) {
-        // A misspelt name would let a secret out.
-        findings.stop("tables.exclude", what, "correct the name, or remove it");
+    for what in config.tables.exclude.difference(&config.tables.accept_absent).filter_map(wrong) {
+        // A misspelt name would let a secret out, and so would a column that has another name now.
+        findings.stop(
+            "tables.exclude",
+            what,
+            "correct the name; if the column was dropped or renamed, list it in tables.accept_absent, too, and the new name in both",
+        );
     }
     for what in config.tables.decimal.iter().filter_map(wrong) {
         // Readers would be promised a decimal and get a string.

@@ -119,6 +119,29 @@ fn topic_created_again_stops() {
     harmed(harm, &words);
 }
 
+/// Under its feet: nothing that is produced fails.
+#[test]
+fn topic_created_again_while_the_bridge_runs_stops_it() {
+    let mut scene = Scene::start(TABLE, "");
+    insert(&scene, &[1]);
+    assert_eq!(delivered(&mut scene), ["1"]);
+    scene.bridge.signal("STOP");
+    let operator = Operator::new(&scene.world.bootstrap);
+    operator.delete_topic(&scene.world.topic);
+    operator.create_topic(&scene.world.topic, i32::try_from(PARTITIONS).expect("few partitions"));
+    scene.bridge.signal("CONT");
+    scene.expect_halt(&["topic re-created", "Records that readers rely on are gone"]);
+}
+
+#[test]
+fn topic_with_more_partitions_while_the_bridge_runs_stops_it() {
+    let mut scene = Scene::start(TABLE, "");
+    insert(&scene, &[1]);
+    assert_eq!(delivered(&mut scene), ["1"]);
+    Operator::new(&scene.world.bootstrap).add_partitions(&scene.world.topic, 5);
+    scene.expect_halt(&["topic repartitioned", "3 partitions are pinned, 5 exist"]);
+}
+
 #[test]
 fn topic_with_more_partitions_stops() {
     let words = ["topic repartitioned", "3 partitions are pinned, 5 exist"];

@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::scene::{PATIENCE, Scene};
+use crate::scene::{A, PATIENCE, Scene};
 
 /// What the access schema's rows hold in every secret column, and nowhere else.
 const PLANTED: &[u8] = b"SECRET-";
@@ -127,4 +127,52 @@ fn a_secret_column_that_is_not_excluded_is_found_by_the_same_search() {
         assert!(leaks > 0, "{missing} is not excluded, and none of {records} records holds a secret");
         scene.stop();
     }
+}
+
+/// Rules go by names: under another one the column, or all of its table, would leave the database.
+#[test]
+fn an_excluded_column_that_is_renamed_while_the_bridge_runs_stops_it() {
+    const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY, account_id uuid NOT NULL, secret text);
+                          ALTER TABLE t REPLICA IDENTITY FULL;";
+    const INSERT: &str = "INSERT INTO";
+    let configuration = "[tables]\ncapture = [\"public.*\"]\nexclude = [\"public.t.secret\"]\n";
+    let cases = [
+        ("ALTER TABLE t RENAME COLUMN secret TO hidden", "t", ["has no column", "secret", "tables.accept_absent"]),
+        (
+            "ALTER TABLE t RENAME TO u",
+            "u",
+            ["public.u", "it was public.t until now", "Rename public.u back to public.t"],
+        ),
+    ];
+    for (rename, table, words) in cases {
+        let mut scene = Scene::start(SCHEMA, configuration);
+        scene.sql(&format!("{INSERT} t VALUES (1, '{A}', 'SECRET-1')"));
+        assert_eq!(scene.records().len(), 1);
+        scene.sql(&format!("{rename}; {INSERT} {table} VALUES (2, '{A}', 'SECRET-2')"));
+        scene.expect_halt(&words);
+        // A supervisor starts it again: the configuration still names what is not there.
+        scene.bridge = scene.world.run();
+        scene.expect_halt(&["tables.exclude", "public.t"]);
+        let (records, leaks) = search(&scene);
+        assert!(records > 0);
+        assert_eq!(leaks, 0, "{rename} let a secret out");
+    }
+}
+
+#[test]
+fn a_renamed_column_stays_excluded_under_both_names() {
+    const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY, account_id uuid NOT NULL, secret text);
+                          ALTER TABLE t REPLICA IDENTITY FULL;";
+    let names = "[\"public.t.secret\", \"public.t.hidden\"]";
+    let configuration = format!("[tables]\ncapture = [\"public.*\"]\nexclude = {names}\naccept_absent = {names}\n");
+    let mut scene = Scene::start(SCHEMA, &configuration);
+    scene.sql(&format!(
+        "INSERT INTO t VALUES (1, '{A}', 'SECRET-1');
+         ALTER TABLE t RENAME COLUMN secret TO hidden;
+         INSERT INTO t VALUES (2, '{A}', 'SECRET-2')"
+    ));
+    assert_eq!(scene.records().len(), 2);
+    let (_, leaks) = search(&scene);
+    assert_eq!(leaks, 0);
+    scene.stop();
 }

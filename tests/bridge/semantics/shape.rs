@@ -43,6 +43,8 @@ fn rows_before_and_after_an_alter_in_one_transaction_have_their_own_columns() {
     assert_eq!(seqs(&records), [8, 16, 24, 32, 40, 48, 49]);
     // A table's key bytes never change, whatever becomes of its columns.
     assert_eq!(records[5].key, records[1].key);
+    let orders = records.iter().filter_map(|record| Some(record.change()?.transaction.as_ref()?.data_collection_order));
+    assert_eq!(orders.collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6], "an ALTER does not begin the count anew");
     scene.stop();
 }
 
