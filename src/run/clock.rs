@@ -1,4 +1,4 @@
-//! Reads the server's clock and positions once a second, over an ordinary connection.
+//! Reads the server's clock and positions twice a second, over an ordinary connection.
 //!
 //! What a walsender that lags behind says of its clock proves nothing about freshness; a reading of the clock and then of
 //! the WAL position, in one query, does, once everything before that position is delivered. The same query feeds the lag
