@@ -123,5 +123,14 @@ pub struct Description {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub String);
 
+/// Why a table cannot be described for a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undescribed {
+    /// It no longer exists: there are no rows to read.
+    Gone,
+    /// It cannot be captured, or not be read; what mends it.
+    Refused(String),
+}
+
 /// The ranges of a scope, or why there are none.
 pub type Surveyed = Result<Vec<ReloadRange>, Refused>;
