@@ -233,7 +233,13 @@ impl Backfill {
     /// Shown among the reloads: whoever wrote the message looks there.
     fn refused_request(&mut self, place: String, error: &RequestError) {
         let (state, detail) = (ReloadState::Refused, error.to_string());
-        self.add(Reload { id: place, why: "a message that was not understood".to_owned(), state, detail, ..Reload::default() });
+        self.add(Reload {
+            id: place,
+            why: "a message that was not understood".to_owned(),
+            state,
+            detail,
+            ..Reload::default()
+        });
     }
 
     fn change(&mut self, id: &str, change: impl FnOnce(&mut Reload)) {
@@ -544,7 +550,8 @@ fn is_of(range: &ReloadRange, (schema, table): &(String, String)) -> bool {
 /// Whether rows of both are encoded alike. The identity says nothing about that.
 fn is_same(one: &Relation, other: &Relation) -> bool {
     let columns = |relation: &Relation| -> Vec<(String, u32, i32)> {
-        let column = |column: &crate::pgoutput::RelationColumn| (column.name.clone(), column.type_oid, column.type_modifier);
+        let column =
+            |column: &crate::pgoutput::RelationColumn| (column.name.clone(), column.type_oid, column.type_modifier);
         relation.columns.iter().map(column).collect()
     };
     (one.id, &one.schema, &one.table) == (other.id, &other.schema, &other.table) && columns(one) == columns(other)

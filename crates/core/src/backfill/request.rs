@@ -126,7 +126,11 @@ mod tests {
         check(r#"{"reload": {"table": null, "id": null}}"#, all);
         check(
             r#"{"reload": {"id": "x", "table": "public.\"a.b\"", "account": "a1", "rows_per_second": 9}}"#,
-            Request::Reload { id: Some("x".into()), scope: scope(Some(("public", "a.b")), Some("a1")), rows_per_second: 9 },
+            Request::Reload {
+                id: Some("x".into()),
+                scope: scope(Some(("public", "a.b")), Some("a1")),
+                rows_per_second: 9,
+            },
         );
         check(r#"{"pause": "x"}"#, Request::Pause("x".into()));
         check(r#"{"resume": "x"}"#, Request::Resume("x".into()));

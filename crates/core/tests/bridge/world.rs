@@ -194,11 +194,7 @@ impl World {
 /// Of a table of text columns with the key `id`.
 pub fn facts(columns: usize) -> CatalogFacts {
     let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
-    CatalogFacts {
-        types: vec![text; columns],
-        variable_length: vec![true; columns],
-        primary_key: vec!["id".into()],
-    }
+    CatalogFacts { types: vec![text; columns], variable_length: vec![true; columns], primary_key: vec!["id".into()] }
 }
 
 pub fn begin(commit: u64, xid: u32) -> Vec<u8> {

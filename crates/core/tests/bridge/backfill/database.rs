@@ -61,6 +61,11 @@ impl Database {
         self.table(|_| true)
     }
 
+    /// The rows as of a commit, visible or not.
+    pub fn at(&self, commit: u64) -> Table {
+        self.table(|transaction| transaction.commit <= commit)
+    }
+
     /// What a snapshot taken now sees.
     fn visible(&self) -> Table {
         self.table(|transaction| transaction.visible)
@@ -87,7 +92,8 @@ impl Database {
     /// Rows that a transaction may touch: a lock is held until its holder is visible.
     fn is_free(&self, change: &Change) -> bool {
         let mut held = self.transactions.iter().filter(|transaction| !transaction.visible).map(|held| &held.effect);
-        let touches = |effect: &Effect, id: &u32| effect.emptied || effect.removed.contains(id) || effect.put.contains_key(id);
+        let touches =
+            |effect: &Effect, id: &u32| effect.emptied || effect.removed.contains(id) || effect.put.contains_key(id);
         match change {
             Change::Truncate => held.next().is_none(),
             Change::Put(id, ..) | Change::Delete(id) => !held.any(|effect| touches(effect, id)),

@@ -17,7 +17,6 @@ use crate::world::{EPOCH_2000_US, facts, settings};
 mod database;
 mod reader;
 
-
 use database::{Change, Database, Table, shape};
 use reader::{Stored, fold};
 
@@ -251,7 +250,8 @@ impl World {
 
     /// The rows as a reader of everything holds them, and how many reloads it has seen end, over all partitions.
     fn reader(&self) -> (Table, usize) {
-        self.schema.as_ref().map_or((Table::new(), 0), |schema| fold(&self.topic, schema))
+        let truth = |commit| self.database.at(commit);
+        self.schema.as_ref().map_or((Table::new(), 0), |schema| fold(&self.topic, schema, truth))
     }
 
     fn state(&self, id: &str) -> ReloadState {
@@ -302,7 +302,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
     #[test]
     fn what_a_reader_holds_after_a_load_is_the_table(
         steps in prop::collection::vec(step(), 50..250),

@@ -37,8 +37,9 @@ impl From<&Record<'_>> for Stored {
 /// What a reader holds of one partition: by key, where its version stands, and the row.
 type Rows = BTreeMap<Vec<u8>, (Position, u32, (String, String))>;
 
-/// Reads the whole topic: the rows, and the reloads that ended.
-pub fn fold(topic: &[Stored], schema: &WriterSchema) -> (Table, usize) {
+/// Reads the whole topic: the rows, and the reloads that ended. `truth` is the table at a commit: wherever a transaction ends,
+/// nothing is held that is not in it. (Rows that were not loaded yet may be missing.)
+pub fn fold(topic: &[Stored], schema: &WriterSchema, truth: impl Fn(u64) -> Table) -> (Table, usize) {
     let mut partitions: BTreeMap<u32, (Position, Rows)> = BTreeMap::new();
     let mut ends = 0;
     for record in topic {
@@ -47,19 +48,12 @@ pub fn fold(topic: &[Stored], schema: &WriterSchema) -> (Table, usize) {
         assert_eq!(record.header.previous, *at, "the chain of partition {} is broken", record.partition);
         assert!(position > *at, "{position} is not above {at}");
         *at = position;
-        let Some(value) = &record.value else { continue };
-        let body = framing::split(value).unwrap().1;
-        match record.control {
-            Some("truncate") => rows.clear(),
-            Some("reload_end") => {
-                let control = Control::decode(body).unwrap();
-                let begin = control.begin.expect("an end tells its begin");
-                let of_scope = |account: &str| control.account.as_deref().is_none_or(|scope| scope == account);
-                rows.retain(|_, (version, _, row)| *version >= begin || !of_scope(&row.0));
-                ends += 1;
+        ends += usize::from(apply(rows, record, schema));
+        if record.header.end_of_transaction {
+            let table = truth(position.commit_lsn.raw());
+            for (_, id, row) in rows.values() {
+                assert_eq!(table.get(id), Some(row), "row {id} at {position}");
             }
-            Some(_) => {}
-            None => row(rows, record, &Envelope::decode(schema, body).unwrap()),
         }
     }
     let all = partitions.into_values().flat_map(|(_, rows)| rows.into_values());
@@ -68,6 +62,25 @@ pub fn fold(topic: &[Stored], schema: &WriterSchema) -> (Table, usize) {
         assert!(table.insert(id, row).is_none(), "row {id} is held twice");
     }
     (table, ends)
+}
+
+/// Whether it is the end of a reload.
+fn apply(rows: &mut Rows, record: &Stored, schema: &WriterSchema) -> bool {
+    let Some(value) = &record.value else { return false };
+    let body = framing::split(value).unwrap().1;
+    match record.control {
+        Some("truncate") => rows.clear(),
+        Some("reload_end") => {
+            let control = Control::decode(body).unwrap();
+            let begin = control.begin.expect("an end tells its begin");
+            let of_scope = |account: &str| control.account.as_deref().is_none_or(|scope| scope == account);
+            rows.retain(|_, (version, _, row)| *version >= begin || !of_scope(&row.0));
+            return true;
+        }
+        Some(_) => {}
+        None => row(rows, record, &Envelope::decode(schema, body).unwrap()),
+    }
+    false
 }
 
 fn row(rows: &mut Rows, record: &Stored, envelope: &Envelope) {
