@@ -11,6 +11,9 @@ use crate::world::{self, insert_note};
 /// Account and note of each row, by id.
 pub type Table = BTreeMap<u32, (String, String)>;
 
+/// So that ids wrap around in the midst of a history.
+const FIRST_XID: u64 = u32::MAX as u64 - 20;
+
 /// What a transaction does to the table.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -45,6 +48,7 @@ pub struct Database {
     transactions: Vec<Transaction>,
     next_lsn: u64,
     next_xid: u64,
+    held: Vec<u64>,
 }
 
 impl Database {
@@ -53,7 +57,7 @@ impl Database {
         let effect = Effect { put: rows, ..Effect::default() };
         let (commit, end, xid, messages, visible) = (1, 2, 3, Vec::new(), true);
         let before = Transaction { commit, end, xid, messages, effect, visible };
-        Self { transactions: vec![before], next_lsn: 100, next_xid: u64::from(u32::MAX) - 20 }
+        Self { transactions: vec![before], next_lsn: 100, next_xid: FIRST_XID, held: Vec::new() }
     }
 
     /// The rows, visible or not.
@@ -87,6 +91,19 @@ impl Database {
     pub fn take_xid(&mut self) -> u64 {
         self.next_xid += 1;
         self.next_xid - 1
+    }
+
+    /// An id for a transaction that does nothing and never ends.
+    pub fn hold_xid(&mut self) {
+        let xid = self.take_xid();
+        self.held.push(xid);
+    }
+
+    /// A row vanishes, and no record tells of it.
+    pub fn forget(&mut self, id: u32) {
+        self.transactions.iter_mut().for_each(|transaction| {
+            transaction.effect.put.remove(&id);
+        });
     }
 
     /// Rows that a transaction may touch: a lock is held until its holder is visible.
@@ -204,12 +221,12 @@ impl Database {
 
     /// Ids that were given and whose transactions have not ended, but for those behind the newest that has.
     fn snapshot(&self) -> String {
-        let base = u64::from(u32::MAX) - 20;
-        let wide = |xid: u32| if u64::from(xid) >= base { u64::from(xid) } else { u64::from(xid) + (1 << 32) };
-        let hidden: Vec<u64> = self.transactions[1..].iter().filter(|t| !t.visible).map(|t| wide(t.xid)).collect();
-        let newest_ended = (base..self.next_xid).rev().find(|id| !hidden.contains(id)).unwrap_or(base);
+        let wide = |xid: u32| u64::from(xid) + if u64::from(xid) >= FIRST_XID { 0 } else { 1 << 32 };
+        let hidden = self.transactions[1..].iter().filter(|transaction| !transaction.visible);
+        let open: BTreeSet<u64> = hidden.map(|hidden| wide(hidden.xid)).chain(self.held.iter().copied()).collect();
+        let newest_ended = (FIRST_XID..self.next_xid).rev().find(|id| !open.contains(id)).unwrap_or(FIRST_XID);
         let xmax = newest_ended + 1;
-        let running: Vec<u64> = hidden.into_iter().filter(|id| *id < xmax).collect();
+        let running: Vec<u64> = open.into_iter().filter(|id| *id < xmax).collect();
         let xmin = running.first().copied().unwrap_or(xmax);
         let list: Vec<String> = running.iter().map(u64::to_string).collect();
         format!("{xmin}:{xmax}:{}", list.join(","))

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use crate::world::{EPOCH_2000_US, facts, settings};
 
+mod cases;
 mod database;
 mod reader;
 
@@ -251,7 +252,12 @@ impl World {
     /// The rows as a reader of everything holds them, and how many reloads it has seen end, over all partitions.
     fn reader(&self) -> (Table, usize) {
         let truth = |commit| self.database.at(commit);
-        self.schema.as_ref().map_or((Table::new(), 0), |schema| fold(&self.topic, schema, truth))
+        self.schema.as_ref().map_or((Table::new(), 0), |schema| fold(&self.topic, schema, Some(truth)))
+    }
+
+    /// The rows as a reader holds them, right or not.
+    fn held(&self) -> Table {
+        fold(&self.topic, self.schema.as_ref().expect("a row was written"), None::<fn(u64) -> Table>).0
     }
 
     fn state(&self, id: &str) -> ReloadState {
