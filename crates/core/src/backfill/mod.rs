@@ -24,7 +24,7 @@ use penstock_wire::column::Column;
 use penstock_wire::lsn::EndLsn;
 use penstock_wire::position::Position;
 use penstock_wire::progress::Progress;
-use penstock_wire::reload::{Reload, ReloadRange, ReloadState, Scope};
+use penstock_wire::reload::{Reload, ReloadState, Scope};
 
 use crate::limits::Limits;
 use crate::pgoutput::Relation;
@@ -33,6 +33,7 @@ use crate::relation::{Rules, Table};
 pub mod interface;
 pub(crate) mod place;
 mod read;
+mod reloads;
 pub mod request;
 pub mod rows;
 mod schedule;
@@ -41,26 +42,15 @@ mod visibility;
 
 use interface::{Ask, Chunk, Mark, Refused, Surveyed, Undescribed};
 use read::Read;
-use request::{Request, RequestError};
+use reloads::Reloads;
+pub(crate) use reloads::reopen;
+pub use reloads::{FIRST_LOAD, Remembered};
 use visibility::{Doubt, Visibility};
 
-/// Id of the load that a bridge does by itself.
-pub const FIRST_LOAD: &str = "first-load";
-/// Reloads that have ended and are still shown.
-const FINISHED_SHOWN: usize = 8;
 /// A chunk that was void, or could not be read, is read again after this, and after twice as long each time …
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// … but never longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// What progress remembers of reloads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
-    /// The topic holds every row of the captured tables.
-    pub load_complete: bool,
-    /// Live ones, and some that have ended.
-    pub reloads: Vec<Reload>,
-}
 
 /// What a mark that has come stands for.
 #[derive(Debug)]
@@ -108,9 +98,7 @@ struct Pace {
 #[derive(Debug)]
 pub(crate) struct Backfill {
     session: String,
-    now: Remembered,
-    /// What the next seal makes durable; `None` if `now` has changed.
-    sealed: Option<Arc<Remembered>>,
+    reloads: Reloads,
     marks: u64,
     expected: BTreeMap<Mark, Purpose>,
     surveyed: BTreeSet<String>,
@@ -129,8 +117,7 @@ impl Backfill {
     pub(crate) fn new(progress: &Progress, session: String) -> Self {
         Self {
             session,
-            now: Remembered { load_complete: progress.load_complete, reloads: progress.reloads.clone() },
-            sealed: None,
+            reloads: Reloads::new(progress),
             marks: 0,
             expected: BTreeMap::new(),
             surveyed: BTreeSet::new(),
@@ -145,7 +132,7 @@ impl Backfill {
     }
 
     pub(crate) fn reloads(&self) -> &[Reload] {
-        &self.now.reloads
+        self.reloads.all()
     }
 
     /// Why no chunk of a live reload is accepted, if none is.
@@ -155,7 +142,7 @@ impl Backfill {
 
     /// What the transaction that ends now makes durable.
     pub(crate) fn remembered(&mut self) -> Arc<Remembered> {
-        Arc::clone(self.sealed.get_or_insert_with(|| Arc::new(self.now.clone())))
+        self.reloads.remembered()
     }
 
     pub(crate) fn tables(&mut self) -> impl Iterator<Item = &mut Table> {
@@ -167,85 +154,24 @@ impl Backfill {
 
     /// Everything, unless that is under way or somebody decided against it.
     pub(crate) fn load_everything(&mut self) {
-        let decided = |reload: &Reload| {
-            reload.scope == Scope::default() && (!reload.state.is_finished() || reload.id == FIRST_LOAD)
-        };
-        if !self.now.load_complete && !self.now.reloads.iter().any(decided) {
-            let why = "the first load: captured tables held rows before the slot was made".to_owned();
-            self.add(Reload { id: FIRST_LOAD.to_owned(), why, ..Reload::default() });
-        }
+        self.reloads.load_everything();
     }
 
-    /// The first load was decided against; remembered, so that no later start does it unasked.
+    /// The first load was decided against.
     pub(crate) fn decline_load(&mut self) {
-        if !self.now.load_complete && !self.now.reloads.iter().any(|reload| reload.scope == Scope::default()) {
-            let detail = "told to go on without it (--from-now); `penstock backfill --all` loads".to_owned();
-            let state = ReloadState::Cancelled;
-            self.add(Reload { id: FIRST_LOAD.to_owned(), state, detail, ..Reload::default() });
-        }
+        self.reloads.decline_load();
     }
 
     /// A table has to be read again, because of something the stream does not tell.
     pub(crate) fn reload_table(&mut self, table: (String, String), id: String, why: &str) {
         let scope = Scope { table: Some(table), account: None };
-        self.add(Reload { id, scope, why: why.to_owned(), ..Reload::default() });
+        self.reloads.add(Reload { id, scope, why: why.to_owned(), ..Reload::default() });
     }
 
-    fn add(&mut self, reload: Reload) {
-        // An id that is known is a request that was written twice.
-        if self.now.reloads.iter().all(|known| known.id != reload.id) {
-            self.reloads_mut().push(reload);
-        }
-    }
-
-    fn reloads_mut(&mut self) -> &mut Vec<Reload> {
-        self.sealed = None;
-        &mut self.now.reloads
-    }
-
-    fn live(&self, id: &str) -> Option<&Reload> {
-        self.now.reloads.iter().find(|reload| reload.id == id && !reload.state.is_finished())
-    }
-
-    /// An operator's message; `place` names it where it names itself not.
+    /// An operator's message; `place` names a reload that has no name of its own.
     pub(crate) fn request(&mut self, content: &[u8], place: String) {
-        let request = match Request::parse(content) {
-            Ok(request) => request,
-            Err(error) => return self.refused_request(place, &error),
-        };
-        match request {
-            Request::Reload { id, scope, rows_per_second } => {
-                let why = "asked for by a message".to_owned();
-                self.add(Reload { id: id.unwrap_or(place), scope, why, rows_per_second, ..Reload::default() });
-            }
-            Request::Pause(id) => self.change(&id, |reload| reload.state = ReloadState::Paused),
-            Request::Resume(id) => self.change(&id, |reload| {
-                let begun = reload.begin != Position::ZERO;
-                reload.state = if begun { ReloadState::Running } else { ReloadState::Requested };
-            }),
-            Request::Cancel(id) => {
-                self.change(&id, |reload| reload.state = ReloadState::Cancelled);
-                self.forget(&id);
-            }
-        }
-    }
-
-    /// Shown among the reloads: whoever wrote the message looks there.
-    fn refused_request(&mut self, place: String, error: &RequestError) {
-        let (state, detail) = (ReloadState::Refused, error.to_string());
-        self.add(Reload {
-            id: place,
-            why: "a message that was not understood".to_owned(),
-            state,
-            detail,
-            ..Reload::default()
-        });
-    }
-
-    fn change(&mut self, id: &str, change: impl FnOnce(&mut Reload)) {
-        let live = |reload: &&mut Reload| reload.id == id && !reload.state.is_finished();
-        if let Some(reload) = self.reloads_mut().iter_mut().find(live) {
-            change(reload);
+        if let Some(cancelled) = self.reloads.request(content, place) {
+            self.forget(&cancelled);
         }
     }
 
@@ -263,7 +189,7 @@ impl Backfill {
     }
 
     fn refuse(&mut self, id: &str, why: String) {
-        self.change(id, |reload| (reload.state, reload.detail) = (ReloadState::Refused, why));
+        self.reloads.change(id, |reload| (reload.state, reload.detail) = (ReloadState::Refused, why));
         self.forget(id);
     }
 
@@ -277,7 +203,7 @@ impl Backfill {
 
     pub(crate) fn handle_surveyed(&mut self, id: &str, surveyed: Surveyed) {
         match surveyed {
-            Ok(ranges) => self.change(id, |reload| {
+            Ok(ranges) => self.reloads.change(id, |reload| {
                 if reload.begin == Position::ZERO {
                     reload.ranges = ranges;
                 }
@@ -293,18 +219,11 @@ impl Backfill {
             }
             Err(Undescribed::Gone) => {
                 self.tables.remove(name);
-                let live = self.reloads_mut().iter_mut().filter(|reload| !reload.state.is_finished());
-                let ranges = live.flat_map(|reload| &mut reload.ranges);
-                ranges.filter(|range| is_of(range, name)).for_each(|range| range.done = true);
+                self.reloads.table_is_gone(name);
             }
             Err(Undescribed::Refused(why)) => {
                 self.tables.remove(name);
-                let reads_it = |reload: &&Reload| {
-                    let left = reload.ranges.iter().any(|range| !range.done && is_of(range, name));
-                    !reload.state.is_finished() && left
-                };
-                let concerned = self.now.reloads.iter().filter(reads_it).map(|reload| reload.id.clone());
-                concerned.collect::<Vec<_>>().iter().for_each(|id| self.refuse(id, why.clone()));
+                self.reloads.reading(name).iter().for_each(|id| self.refuse(id, why.clone()));
             }
         }
     }
@@ -361,7 +280,7 @@ impl Backfill {
     pub(crate) fn mark(&mut self, content: &[u8], now: Duration) -> Option<Due> {
         let content = std::str::from_utf8(content).ok()?;
         match self.expected.remove(&Mark(content.to_owned()))? {
-            Purpose::Begin(id) => self.live(&id).map(|reload| Due::Begin(id, reload.scope.clone())),
+            Purpose::Begin(id) => self.reloads.live(&id).map(|reload| Due::Begin(id, reload.scope.clone())),
             Purpose::Low(number) => {
                 self.reads.get_mut(&number)?.opens();
                 None
@@ -370,7 +289,7 @@ impl Backfill {
                 let read = self.reads.remove(&number)?;
                 self.placed(read, now).map(|placed| Due::Rows(Box::new(placed)))
             }
-            Purpose::End(id) => self.live(&id).map(|reload| Due::End(id, reload.scope.clone(), reload.begin)),
+            Purpose::End(id) => self.reloads.live(&id).map(|reload| Due::End(id, reload.scope.clone(), reload.begin)),
         }
     }
 
@@ -435,7 +354,7 @@ impl Backfill {
         self.ranges.remove(&(read.reload.clone(), read.range));
         self.waits = None;
         let mut rate = rows_per_second;
-        self.change(&read.reload, |reload| {
+        self.reloads.change(&read.reload, |reload| {
             if reload.rows_per_second > 0 {
                 rate = reload.rows_per_second;
             }
@@ -454,64 +373,24 @@ impl Backfill {
 
     /// The `reload_begin` stands at this position.
     pub(crate) fn begun(&mut self, id: &str, at: Position) {
-        self.change(id, |reload| {
-            reload.begin = at;
-            if reload.state == ReloadState::Requested {
-                reload.state = ReloadState::Running;
-            }
-        });
+        self.reloads.begun(id, at);
     }
 
     /// The `reload_end` stands at this position. `durable` is what a start can no longer go back behind.
     pub(crate) fn ended(&mut self, id: &str, at: Position, durable: EndLsn) {
-        let mut whole = false;
-        self.change(id, |reload| {
-            (reload.state, reload.end) = (ReloadState::Done, at);
-            reload.ranges = summed(&reload.ranges);
-            whole = reload.scope == Scope::default();
-        });
-        self.now.load_complete |= whole;
+        self.reloads.ended(id, at, durable);
         self.forget(id);
-        self.shorten(durable);
-    }
-
-    /// Forgets the oldest that have ended, but for those that a start could have to do again.
-    fn shorten(&mut self, durable: EndLsn) {
-        let finished = self.now.reloads.iter().filter(|reload| reload.state.is_finished()).count();
-        let mut surplus = finished.saturating_sub(FINISHED_SHOWN);
-        self.reloads_mut().retain(|reload| {
-            let old = reload.state.is_finished() && durable.covers(reload.end.commit_lsn);
-            let drop = surplus > 0 && old && reload.id != FIRST_LOAD;
-            surplus -= usize::from(drop);
-            !drop
-        });
     }
 
     /// What to do next.
     pub(crate) fn asks(&mut self, limits: &Limits, rules: &Rules, now: Duration) -> Vec<Ask> {
-        if self.now.reloads.iter().all(|reload| reload.state.is_finished()) {
+        if self.reloads.is_idle() {
             self.visibility.sleep();
             self.waits = None;
             return Vec::new();
         }
         schedule::asks(self, limits, rules, now)
     }
-}
-
-/// Reloads, after records behind `since` were lost: those that were live then, or ended later, begin anew.
-pub(crate) fn reopen(load_complete: bool, mut reloads: Vec<Reload>, since: EndLsn) -> (bool, Vec<Reload>) {
-    let mut complete = load_complete;
-    for reload in &mut reloads {
-        let late = reload.state == ReloadState::Done && !since.covers(reload.end.commit_lsn);
-        if late || (!reload.state.is_finished() && reload.begin != Position::ZERO) {
-            let paused = reload.state == ReloadState::Paused;
-            reload.state = if paused { ReloadState::Paused } else { ReloadState::Requested };
-            (reload.begin, reload.end) = (Position::ZERO, Position::ZERO);
-            reload.ranges.clear();
-            complete &= reload.scope != Scope::default();
-        }
-    }
-    (complete, reloads)
 }
 
 /// The key of a row, column by column, as Postgres prints it.
@@ -523,28 +402,6 @@ fn key_of(chunk: &Chunk, row: usize, key: &[usize]) -> Vec<String> {
         Column::Null | Column::Unchanged | Column::Binary(_) => unreachable!("the encoder has taken the key as text"),
     };
     key.iter().map(text).collect()
-}
-
-/// One entry a table: what is shown of a reload that is over.
-fn summed(ranges: &[ReloadRange]) -> Vec<ReloadRange> {
-    let mut sums: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
-    for range in ranges {
-        let sum = sums.entry((&range.schema, &range.table)).or_default();
-        *sum = (sum.0 + range.rows, sum.1 + range.rows_estimated);
-    }
-    let entry = |((schema, table), (rows, rows_estimated)): ((&str, &str), (u64, u64))| ReloadRange {
-        schema: schema.to_owned(),
-        table: table.to_owned(),
-        rows,
-        rows_estimated,
-        done: true,
-        ..ReloadRange::default()
-    };
-    sums.into_iter().map(entry).collect()
-}
-
-fn is_of(range: &ReloadRange, (schema, table): &(String, String)) -> bool {
-    range.schema == *schema && range.table == *table
 }
 
 /// Whether rows of both are encoded alike. The identity says nothing about that.

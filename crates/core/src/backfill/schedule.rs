@@ -24,7 +24,7 @@ pub(super) fn asks(backfill: &mut Backfill, limits: &Limits, rules: &Rules, now:
         asks.push(Ask::Idle(backfill.visibility.blocking()));
     }
     let live = |reload: &&Reload| matches!(reload.state, ReloadState::Requested | ReloadState::Running);
-    let live: Vec<Reload> = backfill.now.reloads.iter().filter(live).cloned().collect();
+    let live: Vec<Reload> = backfill.reloads.all().iter().filter(live).cloned().collect();
     for reload in &live {
         asks.extend(next_of_reload(backfill, reload));
     }

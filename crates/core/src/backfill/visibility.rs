@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::snapshot::Snapshot;
 
 /// Delivered transactions that are remembered; above it everything before counts as unknown.
-const UNPROVEN_MAX: usize = 1_000_000;
+const UNPROVEN_MAX: usize = 200_000;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
