@@ -1,5 +1,6 @@
 //! The bridge as a process, on real Postgres, Kafka and registry.
 
+mod backfill;
 mod bad_input;
 mod forgotten;
 mod kills;
