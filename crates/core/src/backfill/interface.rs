@@ -17,6 +17,11 @@ pub const REQUEST_PREFIX: &str = "penstock.backfill";
 pub struct Mark(pub(super) String);
 
 impl Mark {
+    /// For a shell that is tested without a bridge; a bridge takes only those that it made itself.
+    pub fn new(content: impl Into<String>) -> Self {
+        Self(content.into())
+    }
+
     /// The message's content.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -54,9 +59,9 @@ pub enum Ask {
     Read(ChunkRequest),
 }
 
-/// A chunk that is to be read: low mark written; then in one read-only, repeatable-read transaction: the table locked in ACCESS
-/// SHARE, the snapshot taken, the rows read in key order; the chunk handed in; the high mark written; then the
-/// transaction ended, so that no DDL commits between what was read and the mark it is placed at.
+/// A chunk that is to be read: low mark written; then in one transaction: the table locked in ACCESS SHARE, a snapshot taken,
+/// then the rows read in one statement, in key order, by that snapshot or a later one; the chunk handed in; and the high mark
+/// written no later than the transaction ends, so that no DDL commits between what was read and the mark it is placed at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkRequest {
     /// Numbers chunks within a session.
