@@ -43,7 +43,7 @@ const BATCH_FRAMING_BYTES: usize = 1024;
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// Go on although rows from before the slot are missing.
+    /// Go on without the rows from before the slot: they are not loaded, now and at later starts.
     pub from_now: bool,
     /// End once the first progress is written.
     pub setup_only: bool,
@@ -126,10 +126,6 @@ async fn open<'a>(
     };
     shell.health.no_longer_waits("start");
     judge_topics(shell).await.map_err(refused)?;
-    if fresh.is_none() && !progress.load_complete && !start.from_now && !start.setup_only {
-        let error = first::load_incomplete(shell).await.map_err(refused)?;
-        return Err(refused(error));
-    }
     let began = Instant::now();
     let (topic_id, partition_count) = (progress.topic_id.clone(), progress.partition_count);
     let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
@@ -139,8 +135,10 @@ async fn open<'a>(
     if let Some(suspect) = suspect {
         bridge.heed(suspect);
     }
-    if start.setup_only {
-        bridge.handle_shutdown(Duration::ZERO);
+    match start {
+        Start { setup_only: true, .. } => bridge.handle_shutdown(Duration::ZERO),
+        Start { from_now: true, .. } => bridge.decline_load(Duration::ZERO),
+        Start { .. } => bridge.load_everything(Duration::ZERO),
     }
     let topic = Box::pin(async move { topic_watch::watch(shell, &topic_id, partition_count).await });
     Ok(Streaming::new(shell, bridge, sink, events, clock.clone(), began, topic))

@@ -86,6 +86,16 @@ pub struct Reload {
     pub ranges: Vec<ReloadRange>,
 }
 
+impl Reload {
+    /// Rows read so far, and rows there are to read as far as is known; the second is never less than the first.
+    pub fn rows(&self) -> (u64, u64) {
+        let done = self.ranges.iter().map(|range| range.rows).fold(0, u64::saturating_add);
+        // A range that is at its end has no more rows than were read, whatever was thought.
+        let known = |range: &ReloadRange| if range.done { range.rows } else { range.rows.max(range.rows_estimated) };
+        (done, self.ranges.iter().map(known).fold(0, u64::saturating_add))
+    }
+}
+
 /// A range of a table's keys, read in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadRange {
@@ -195,4 +205,22 @@ fn take_range(mut fields: Fields) -> Result<ReloadRange, DecodeError> {
         rows_estimated: fields.narrow("rows_estimated")?,
         done: fields.boolean("done")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_never_less_than_nothing() {
+        let range = |rows, rows_estimated, done| ReloadRange { rows, rows_estimated, done, ..ReloadRange::default() };
+        let rows = |ranges: Vec<ReloadRange>| Reload { ranges, ..Reload::default() }.rows();
+        assert_eq!(rows(Vec::new()), (0, 0));
+        assert_eq!(rows(vec![range(3, 10, false), range(0, 5, false)]), (3, 15));
+        assert_eq!(
+            rows(vec![range(12, 10, false), range(4, 10, true), range(u64::MAX, 0, true)]),
+            (u64::MAX, u64::MAX)
+        );
+        assert_eq!(rows(vec![range(12, 10, false), range(4, 10, true)]), (16, 16));
+    }
 }
