@@ -1,7 +1,6 @@
 //! The schedules that make a stale or a lost row, made on purpose.
 
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use penstock_testbed::cluster::Addresses;
 use penstock_testbed::postgres::{Address, Postgres};

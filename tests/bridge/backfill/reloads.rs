@@ -55,10 +55,11 @@ fn a_dba_reloads_one_account_from_psql_and_only_its_partition_hears_of_it() {
     told.sort_by_key(|record| record.header.position);
     let told = &told[before..];
     assert!(told.iter().all(|record| record.account == A || record.account.is_empty()), "nothing of {B}");
-    let kinds: Vec<ControlKind> = told.iter().filter_map(|record| match &record.content {
+    let kinds = told.iter().filter_map(|record| match &record.content {
         Content::Control(control) => Some(control.kind),
         Content::Change(_) | Content::Tombstone => None,
     });
+    let kinds: Vec<ControlKind> = kinds.collect();
     assert_eq!(kinds, [ControlKind::ReloadBegin, ControlKind::ReloadEnd]);
     assert_eq!(told.len(), 1500 + 2);
     assert_same(&fold(&records, COLUMNS), &select(&scene.world.database, COLUMNS));
@@ -85,7 +86,7 @@ fn a_reload_is_paused_resumed_and_cancelled() {
     wait("it to go on", PATIENCE, || state(world, &id).as_deref() == Some("running")).expect("it does");
     assert_eq!(backfill(world, &["cancel", &id]).0, Some(0));
     wait("it to end", PATIENCE, || state(world, &id).as_deref() == Some("cancelled")).expect("it does");
-    let ends = scene.records().iter().filter(|record| {
+    let ends = scene.records().into_iter().filter(|record| {
         matches!(&record.content, Content::Control(control) if control.kind == ControlKind::ReloadEnd)
     });
     assert_eq!(ends.count(), 3, "only the first load's, in each partition");
