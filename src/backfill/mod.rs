@@ -27,6 +27,7 @@ use crate::source::{Class, ConnectOptions};
 
 mod error;
 mod lines;
+mod news;
 mod pool;
 mod read;
 mod session;
@@ -34,6 +35,7 @@ mod sql;
 mod survey;
 
 use error::ReadError;
+pub use news::News;
 use pool::Pool;
 use session::Session;
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_u
 
 use super::shell::{RunError, Shell, clock_us};
 use super::{SessionEnd, describe};
-use crate::backfill::{Answer, Backfiller};
+use crate::backfill::{Answer, Backfiller, News};
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::metrics::TableRecords;
 use crate::source::{Connection, Frame, SourceError, StatusUpdate};
@@ -53,6 +53,7 @@ pub struct Streaming<'a> {
     counters: BTreeMap<u32, TableRecords>,
     schema: Option<Pin<Box<dyn Future<Output = Step> + 'a>>>,
     backfill: Backfiller,
+    news: News,
     /// Tables of a backfill whose schemas are to be registered, one after the other.
     compiled: VecDeque<Table>,
     registration: Option<Pin<Box<dyn Future<Output = Registered> + 'a>>>,
@@ -108,6 +109,7 @@ impl<'a> Streaming<'a> {
     ) -> Self {
         Self {
             shell,
+            news: News::new(bridge.reloads()),
             bridge,
             sink,
             events,
@@ -411,6 +413,7 @@ impl<'a> Streaming<'a> {
         metrics.unacknowledged(transactions, oldest);
         metrics.duplicates_suppressed(self.bridge.take_skipped());
         metrics.backfill(self.bridge.reloads());
+        self.news.tell(self.bridge.reloads());
         match self.bridge.backfill_waits() {
             Some(why) => self.shell.health.waits_for("backfill", why.to_owned()),
             None => self.shell.health.no_longer_waits("backfill"),

@@ -87,7 +87,8 @@ impl Churn {
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async {
-                    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connect");
+                    let (client, connection) =
+                        tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connect");
                     let connection = tokio::spawn(connection);
                     let mut transactions = 0;
                     while !stop.load(Ordering::Relaxed) {

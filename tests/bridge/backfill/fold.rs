@@ -34,9 +34,13 @@ pub fn fold(records: &[Record], columns: &[(&str, &[&str])]) -> Tables {
                 let bound = match control.kind {
                     ControlKind::Truncate => position,
                     ControlKind::ReloadEnd => control.begin.expect("an end tells its begin"),
-                    ControlKind::Epoch | ControlKind::Gap | ControlKind::ReloadBegin | ControlKind::DeadLetter => continue,
+                    ControlKind::Epoch | ControlKind::Gap | ControlKind::ReloadBegin | ControlKind::DeadLetter => {
+                        continue;
+                    }
                 };
-                held.retain(|(at, _), row| *at != partition || row.position >= bound || !of_table(row) || !of_account(row));
+                held.retain(|(at, _), row| {
+                    *at != partition || row.position >= bound || !of_table(row) || !of_account(row)
+                });
             }
             Content::Change(envelope) => {
                 let key = (partition, record.key.clone());
@@ -63,7 +67,8 @@ pub fn fold(records: &[Record], columns: &[(&str, &[&str])]) -> Tables {
 pub fn select(database: &Address, columns: &[(&str, &[&str])]) -> Tables {
     let mut tables = Tables::new();
     for (table, columns) in columns {
-        let told = columns.iter().map(|column| format!("coalesce({column}::text, 'null')")).collect::<Vec<_>>().join(", ");
+        let told =
+            columns.iter().map(|column| format!("coalesce({column}::text, 'null')")).collect::<Vec<_>>().join(", ");
         let rows = database.psql(&format!("SELECT '(' || concat_ws(' ', {told}) || ')' FROM {table}")).expect("select");
         for row in rows.lines().filter(|line| !line.is_empty()) {
             *tables.entry((*table).to_owned()).or_default().entry(row.to_owned()).or_default() += 1;

@@ -72,7 +72,12 @@ fn a_reload_is_paused_resumed_and_cancelled() {
     let world = &scene.world;
     let (code, said) = backfill(world, &["--all", "--rows-per-second", "500", "--no-wait"]);
     assert_eq!(code, Some(0), "{said}");
-    let id = said.split_whitespace().find(|word| word.contains('-')).unwrap_or_default().trim_matches(['.', ',', ':']).to_owned();
+    let id = said
+        .split_whitespace()
+        .find(|word| word.contains('-'))
+        .unwrap_or_default()
+        .trim_matches(['.', ',', ':'])
+        .to_owned();
     wait("it to run", PATIENCE, || state(world, &id).as_deref() == Some("running"))
         .unwrap_or_else(|late| panic!("{late}: {id:?} of {said:?}: {:?}", state(world, &id)));
     assert_eq!(backfill(world, &["pause", &id]).0, Some(0));
@@ -86,9 +91,9 @@ fn a_reload_is_paused_resumed_and_cancelled() {
     wait("it to go on", PATIENCE, || state(world, &id).as_deref() == Some("running")).expect("it does");
     assert_eq!(backfill(world, &["cancel", &id]).0, Some(0));
     wait("it to end", PATIENCE, || state(world, &id).as_deref() == Some("cancelled")).expect("it does");
-    let ends = scene.records().into_iter().filter(|record| {
-        matches!(&record.content, Content::Control(control) if control.kind == ControlKind::ReloadEnd)
-    });
+    let ends = scene.records().into_iter().filter(
+        |record| matches!(&record.content, Content::Control(control) if control.kind == ControlKind::ReloadEnd),
+    );
     assert_eq!(ends.count(), 3, "only the first load's, in each partition");
     scene.stop();
 }
