@@ -26,6 +26,8 @@ const POLL_INTERVAL: Duration = Duration::from_micros(300);
 /// How long, and how often, the transaction coordinator is waited for before the producer is given up.
 const INITIALISE_PATIENCE: Duration = Duration::from_secs(5);
 const INITIALISE_ATTEMPTS: u32 = 4;
+/// How long the brokers may take to answer a producer that has just been made.
+const INTRODUCTION_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a commit may take; the session gives up at about the same time.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an orderly end waits for the coordinator.
@@ -79,6 +81,10 @@ impl Worker<'_> {
     /// Fences every predecessor. A broker that is away is waited for a while; after that a new producer has better chances,
     /// since this one may have lost its last broker for good.
     fn initialise(&mut self) -> Result<(), SinkError> {
+        // A client that was made just now asks a bootstrap server for the coordinator, gives that server up for the broker it
+        // learns of, and asks again after half a second. One that has met the brokers asks once. It is told of all topics,
+        // because a producer's question for one can make it. Brokers that are away are what follows to tell.
+        let _ = self.producer.client().fetch_metadata(None, INTRODUCTION_PATIENCE);
         for attempt in 1.. {
             match self.producer.init_transactions(INITIALISE_PATIENCE) {
                 Ok(()) => break,
