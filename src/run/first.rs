@@ -9,6 +9,7 @@ use std::time::Duration;
 use penstock_core::resume::{self, Refusal, Server};
 use penstock_wire::lsn::{EndLsn, Lsn};
 
+use super::fencing::readers;
 use super::opening::{Fresh, Start, pinned, slot, stored_progress, topic};
 use super::shell::{RunError, Shell};
 use crate::catalog::findings::{Facts, Severity, findings};
@@ -27,13 +28,14 @@ pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, R
     if slot(shell).await?.is_some() {
         return Ok(None);
     }
-    if let Some(progress) = stored_progress(shell).await? {
+    let readers = readers(shell)?;
+    if let Some(progress) = stored_progress(shell, &readers).await? {
         let refusal = Refusal::ProgressWithoutSlot { slot: progress.slot, end: progress.end_lsn };
         return Err(RunError::Refused(Box::new(refusal)));
     }
     // Without slot and progress nothing is asked of the server.
     let nothing = Server { system_identifier: 0, database_oid: 0, timeline: 0, flushed: Lsn(0) };
-    let decision = resume::decide(&pinned(shell), &nothing, None, None, topic(shell).await?.as_ref());
+    let decision = resume::decide(&pinned(shell), &nothing, None, None, topic(shell, &readers).await?.as_ref());
     decision.map_err(|refusal| RunError::Refused(Box::new(refusal)))?;
     create(shell, start).await.map(Some)
 }

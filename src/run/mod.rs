@@ -17,6 +17,7 @@ use crate::kafka::sink::SinkError;
 use crate::source::{Class, Connection, SourceError, StatusUpdate};
 
 mod clock;
+mod fencing;
 mod first;
 mod opening;
 mod settling;

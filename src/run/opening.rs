@@ -18,18 +18,21 @@ use penstock_core::resume::{self, Decision, Pinned, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::progress::Progress;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
+use super::fencing::{Fenced, fence, introduced};
 use super::settling::{readable, settle};
 use super::shell::{RunError, Shell, clock_us};
 use super::stream::Streaming;
 use super::{SessionEnd, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
+use crate::kafka::ends::places;
 use crate::kafka::progress::{ProgressError, read_newest};
-use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
-use crate::kafka::topics::{TopicState, Topics, describe};
+use crate::kafka::readers::Readers;
+use crate::kafka::sink::{Sink, SinkError, SinkEvent};
+use crate::kafka::topics::{TopicState, Topics, describe_with};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
 
 /// SQLSTATE of a slot that another process holds.
@@ -37,9 +40,6 @@ const OBJECT_IN_USE: &str = "55006";
 const SLOT_PAUSE: Duration = Duration::from_millis(500);
 const KAFKA_PAUSE: Duration = Duration::from_millis(500);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
-/// Left of the topic's `max.message.bytes` for a record batch's own framing and headers.
-const BATCH_FRAMING_BYTES: usize = 1024;
-
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
@@ -103,18 +103,20 @@ async fn open<'a>(
     }
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
-    let (sink, mut events, record_bytes_max) = loop {
-        match while_alive(connection, shell, shutdown, fence(shell)).await? {
-            Ok(fenced) => break fenced,
-            Err(SessionEnd::Kafka(error)) if !matches!(error, SinkError::Fenced) => {
+    let (Fenced { sink, mut events, record_bytes_max, topics }, mut readers) = loop {
+        // The readers only get to know the brokers meanwhile: what they are asked comes after the fence.
+        let opened = async { tokio::join!(fence(shell), introduced(shell)) };
+        match while_alive(connection, shell, shutdown, opened).await? {
+            (Ok(fenced), readers) => break (fenced, readers.map_err(refused)?),
+            (Err(SessionEnd::Kafka(error)), _) if !matches!(error, SinkError::Fenced) => {
                 shell.health.waits_for("kafka", error.to_string());
             }
-            Err(end) => return Err(end),
+            (Err(end), _) => return Err(end),
         }
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
     let progress = loop {
-        let decided = decide(shell, &identity, fresh.as_ref(), &sink, &mut events);
+        let decided = decide(shell, &identity, fresh.as_ref(), &readers, &sink, &mut events);
         match while_alive(connection, shell, shutdown, decided).await? {
             Ok(progress) => break progress,
             Err(SessionEnd::Run(error)) if error.class() == Class::Retry => {
@@ -123,9 +125,11 @@ async fn open<'a>(
             Err(end) => return Err(end),
         }
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
+        // New clients have better chances than such as may have lost their last broker for good.
+        readers = super::fencing::readers(shell).map_err(refused)?;
     };
     shell.health.no_longer_waits("start");
-    judge_topics(shell).await.map_err(refused)?;
+    judge_topics(shell, topics).await.map_err(refused)?;
     let began = Instant::now();
     let (topic_id, partition_count) = (progress.topic_id.clone(), progress.partition_count);
     let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
@@ -189,73 +193,37 @@ async fn while_alive<T>(
     }
 }
 
-/// The largest record, key and value: what is configured, or what the topic takes if that is less. A broker that is away,
-/// or does not tell, is taken at the configuration's word; a batch that it then refuses starts a new session, which asks
-/// again.
-async fn record_bytes_max(shell: &Shell) -> usize {
-    let settings = match Topics::new(&shell.brokers()) {
-        Ok(topics) => topics.settings(&shell.names().changes).await,
-        Err(error) => Err(error),
-    };
-    let taken = settings.ok().and_then(|settings| settings.get("max.message.bytes")?.parse().ok());
-    let bytes = taken.unwrap_or(usize::MAX).min(shell.config.limits.record_bytes_max);
-    bytes.saturating_sub(BATCH_FRAMING_BYTES)
-}
-
-/// Step 2: a producer that has fenced its predecessor, its reports, and the largest record it takes.
-async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usize), SessionEnd> {
-    let record_bytes_max = record_bytes_max(shell).await;
-    let (sender, mut events) = unbounded_channel();
-    let making = Making {
-        brokers: shell.brokers(),
-        config: shell.brokers().producer(&shell.transactional_id(), record_bytes_max),
-        aborted: shell.epoch_record(),
-    };
-    let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
-    let sink =
-        Sink::start(making, shell.sink_topics(), sender).map_err(|error| SessionEnd::Run(Box::new(io(error))))?;
-    shell.health.waits_for("kafka", "initialising transactions".into());
-    match events.recv().await {
-        Some(SinkEvent::Ready) => {
-            shell.health.no_longer_waits("kafka");
-            Ok((sink, events, record_bytes_max))
-        }
-        Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
-        Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed | SinkEvent::Readable)
-        | None => Err(SessionEnd::SinkGone),
-    }
-}
-
 /// Steps 3 to 5.
 async fn decide(
     shell: &Shell,
     identity: &SystemIdentity,
     fresh: Option<&Fresh>,
+    readers: &Readers,
     sink: &Sink,
     events: &mut UnboundedReceiver<SinkEvent>,
 ) -> Result<Progress, SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let names = shell.names();
     // A topic that was made just now may not be known to every broker: then the question fails, and is asked again.
-    let exists = describe(&shell.brokers(), &names.progress()).await.map_err(|error| refused(error.into()))?.is_some();
+    let exists =
+        describe_with(readers.clone(), &names.progress()).await.map_err(|error| refused(error.into()))?.is_some();
     let stored = if exists || fresh.is_some() {
-        settle(shell, sink, events, vec![(names.progress(), 0)]).await?;
-        newest_progress(shell).await.map_err(refused)?
+        settle(shell, readers, sink, events, vec![(names.progress(), 0)]).await?;
+        newest_progress(shell, readers).await.map_err(refused)?
     } else {
         None
     };
     let server = server(shell, identity).await.map_err(refused)?;
-    let topic = topic(shell).await.map_err(refused)?;
+    let topic = topic(shell, readers).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
         return Ok(first_progress(shell, fresh, &server, topic));
     }
     let slot = slot(shell).await.map_err(refused)?;
     match resume::decide(&pinned(shell), &server, slot.as_ref(), stored, topic.as_ref()) {
         Ok(Decision::Resume(progress)) => {
-            let partitions = 0..i32::try_from(progress.partition_count).unwrap_or_default();
-            settle(shell, sink, events, partitions.map(|partition| (names.changes.clone(), partition)).collect())
-                .await?;
-            let readable = readable(shell, &progress).await?;
+            let partitions = i32::try_from(progress.partition_count).unwrap_or_default();
+            settle(shell, readers, sink, events, places(&names.changes, partitions)).await?;
+            let readable = readable(shell, readers, &progress).await?;
             let confirmed = slot.map(|slot| slot.confirmed).unwrap_or_default();
             let progress = resume::behind_readable(*progress, readable, confirmed);
             tracing::info!(end_lsn = %progress.end_lsn, epoch = progress.epoch, "resuming");
@@ -269,8 +237,13 @@ async fn decide(
 
 /// Of step 4: a topic that throws records away is not gone on with. Where nobody may read its settings, or nobody answers, the
 /// topic is taken for what it was when it was made.
-async fn judge_topics(shell: &Shell) -> Result<(), RunError> {
-    match stopping_topics(&shell.config, &shell.brokers()).await {
+async fn judge_topics(shell: &Shell, topics: Topics) -> Result<(), RunError> {
+    let judged = match stopping_topics(&shell.config, &shell.brokers(), &topics).await {
+        // The client is as old as the fence; in between, it may have lost its last broker for good.
+        Err(_) => stopping_topics(&shell.config, &shell.brokers(), &Topics::new(&shell.brokers())?).await,
+        judged => judged,
+    };
+    match judged {
         Ok(findings) if findings.is_empty() => Ok(()),
         Ok(findings) => Err(RunError::Findings(findings.iter().map(ToString::to_string).collect())),
         Err(error) => {
@@ -308,19 +281,19 @@ pub(super) fn pinned(shell: &Shell) -> Pinned {
 }
 
 /// The newest progress of this source; none where its topic is gone, too.
-pub(super) async fn stored_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
-    match describe(&shell.brokers(), &shell.names().progress()).await? {
-        Some(_) => newest_progress(shell).await,
+pub(super) async fn stored_progress(shell: &Shell, readers: &Readers) -> Result<Option<Progress>, RunError> {
+    match describe_with(readers.clone(), &shell.names().progress()).await? {
+        Some(_) => newest_progress(shell, readers).await,
         None => Ok(None),
     }
 }
 
 /// The newest progress of this source. Waits for other sources' open transactions to end.
-async fn newest_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
-    let (brokers, topic, name) = (shell.brokers(), shell.names().progress(), shell.config.source.name.clone());
+async fn newest_progress(shell: &Shell, readers: &Readers) -> Result<Option<Progress>, RunError> {
+    let (topic, name) = (shell.names().progress(), shell.config.source.name.clone());
     let stored = loop {
-        let (brokers, topic, name) = (brokers.clone(), topic.clone(), name.clone());
-        let reading = tokio::task::spawn_blocking(move || read_newest(&brokers, &topic, &name)).await;
+        let (readers, topic, name) = (readers.clone(), topic.clone(), name.clone());
+        let reading = tokio::task::spawn_blocking(move || read_newest(&readers, &topic, &name)).await;
         match reading.map_err(|error| RunError::ProgressFormat(error.to_string()))? {
             Err(error @ ProgressError::OpenTransaction { .. }) => shell.health.waits_for("progress", error.to_string()),
             other => break other?,
@@ -362,8 +335,8 @@ pub(super) async fn slot(shell: &Shell) -> Result<Option<Slot>, RunError> {
 }
 
 /// The change topic as the decision needs it.
-pub(super) async fn topic(shell: &Shell) -> Result<Option<Topic>, RunError> {
-    let state = describe(&shell.brokers(), &shell.names().changes).await?;
+pub(super) async fn topic(shell: &Shell, readers: &Readers) -> Result<Option<Topic>, RunError> {
+    let state = describe_with(readers.clone(), &shell.names().changes).await?;
     Ok(state
         .map(|TopicState { id, offsets, .. }| Topic { id, ends: offsets.into_iter().map(|(_, end)| end).collect() }))
 }

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod bad_input;
+mod ends;
 mod forgotten;
 mod kills;
 mod load;
