@@ -29,16 +29,18 @@ use penstock_wire::position::{Part, Seq};
 use penstock_wire::progress::Progress;
 
 use crate::batch::Batch;
+use crate::ddl::message::{Ddl, DdlError};
+use crate::ddl::{self, Effect};
 use crate::emit::{ControlPlace, Emit, Open, put_control};
 use crate::fault::Fault;
 use crate::group::{Filled, Timing};
 use crate::history::{History, Known};
-pub use crate::interface::{Action, ClockSample, Settings, Stop, Wal};
+pub use crate::interface::{Action, ClockSample, ReloadRequest, Settings, Stop, Wal};
 use crate::ledger::{Delivered, LastCommit, Ledger};
 use crate::limits::{BATCH_BYTES, BEHIND_US};
 use crate::outlet::Outlet;
 use crate::oversize::{Attempt, Suspect, Watch};
-use crate::pgoutput::{self, Begin, Commit, Message, Relation};
+use crate::pgoutput::{self, Begin, Commit, LogicalMessage, Message, Relation};
 use crate::relation::{CatalogFacts, Counts, Table};
 use crate::resume::{progress_record, start_of};
 use crate::tables::Tables;
@@ -51,6 +53,14 @@ enum Stream {
     Skipping { begin: Begin, events: u64 },
     /// In one that is being delivered.
     Within(Open),
+}
+
+/// A frame that waits.
+#[derive(Debug)]
+struct Held {
+    start: Lsn,
+    sent_at_us: i64,
+    payload: Vec<u8>,
 }
 
 /// See the module's documentation.
@@ -72,6 +82,11 @@ pub struct Bridge {
     timing: Timing,
     watch: Watch,
     suspect: Option<Suspect>,
+    /// A frame whose relation is asked about.
+    held: Option<Held>,
+    reloads: Vec<ReloadRequest>,
+    /// What is pinned as of the group that is being committed.
+    closing: Progress,
     /// The open group has to close before the transaction that has begun.
     apart: bool,
     shutting_down: bool,
@@ -96,6 +111,9 @@ impl Bridge {
             timing: Timing::new(now),
             watch: Watch::default(),
             suspect: None,
+            held: None,
+            reloads: Vec::new(),
+            closing: progress.clone(),
             apart: false,
             shutting_down: false,
             stopped: false,
@@ -134,6 +152,16 @@ impl Bridge {
     /// Everything committed before this has been read.
     pub fn read_to(&self) -> EndLsn {
         self.read_to
+    }
+
+    /// Tables whose rows in the topic are not the database's any more, since the last time.
+    pub fn take_reloads(&mut self) -> Vec<ReloadRequest> {
+        std::mem::take(&mut self.reloads)
+    }
+
+    /// What the stream itself has told of a relation that is asked about: then the catalog need not be.
+    pub fn told(&self, relation: &Relation) -> Option<CatalogFacts> {
+        self.tables.told(relation)
     }
 
     /// Records and bytes between the decoder and their delivery reports.
@@ -194,6 +222,10 @@ impl Bridge {
             Wal::Data { start, sent_at_us, payload } => self.message(start, sent_at_us, payload, now),
             Wal::Keepalive { wal_end } => self.keepalive(wal_end),
         };
+        self.handled(handled, now);
+    }
+
+    fn handled(&mut self, handled: Result<(), Fault>, now: Duration) {
         match handled {
             Ok(()) if self.outlet.waiting_bytes() >= BATCH_BYTES || !self.wants_wal() => self.ship(now),
             Ok(()) => {}
@@ -239,11 +271,17 @@ impl Bridge {
 
     /// The relation that was asked about can be captured, and its schemas have these registry ids.
     pub fn handle_schema_ready(&mut self, table: Table, key_schema_id: u32, value_schema_id: u32, now: Duration) {
-        if let Err(fault) = self.tables.registered(table, (key_schema_id, value_schema_id), &mut self.progress) {
-            self.stop(Stop::Fault(Box::new(fault)));
-            return;
-        }
-        self.advance(now);
+        let handled = match self.tables.registered(table, (key_schema_id, value_schema_id), &mut self.progress) {
+            Ok(effects) => {
+                self.load_again(effects);
+                match self.held.take() {
+                    Some(Held { start, sent_at_us, payload }) => self.message(start, sent_at_us, &payload, now),
+                    None => Ok(()),
+                }
+            }
+            Err(fault) => Err(fault),
+        };
+        self.handled(handled, now);
     }
 
     /// A reading of the server's clock.
@@ -277,7 +315,7 @@ impl Bridge {
             (Message::Begin(_), _) => Err(self.out_of_sequence("Begin inside a transaction")),
             (Message::Commit(commit), _) => self.commit(commit),
             (Message::Relation(relation), _) => {
-                self.relation(relation);
+                self.tables.relation(relation);
                 Ok(())
             }
             (Message::Origin | Message::Type, _) => Ok(()),
@@ -285,9 +323,24 @@ impl Bridge {
             (_, Stream::Between) => Err(self.out_of_sequence("a change outside a transaction")),
             (message, Stream::Skipping { events, .. }) => {
                 *events += events_of(&message);
+                if let Message::Logical(LogicalMessage { prefix: ddl::PREFIX, content, .. }) = message
+                    && let Ok(ddl) = Ddl::parse(content)
+                {
+                    self.tables.recall(ddl);
+                }
                 Ok(())
             }
-            (message, Stream::Within(_)) => self.change(start, message),
+            (Message::Logical(LogicalMessage { prefix: ddl::PREFIX, content, .. }), Stream::Within(_)) => {
+                self.ddl(content)
+            }
+            (message, Stream::Within(_)) => match self.tables.needs(&message) {
+                None => self.change(start, message),
+                Some(relation) => {
+                    self.held = Some(Held { start, sent_at_us, payload: payload.to_vec() });
+                    self.actions.push_back(Action::NeedSchema(relation));
+                    Ok(())
+                }
+            },
         }
     }
 
@@ -313,6 +366,10 @@ impl Bridge {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<(), Fault> {
+        if matches!(self.stream, Stream::Within(_)) {
+            let effects = self.tables.commit(&self.settings.rules)?;
+            self.load_again(effects);
+        }
         let stream = std::mem::replace(&mut self.stream, Stream::Between);
         let begun = match &stream {
             Stream::Between => return Err(self.out_of_sequence("Commit outside a transaction")),
@@ -365,23 +422,74 @@ impl Bridge {
         self.ledger.seal(end, commit, clock_us);
     }
 
-    fn relation(&mut self, relation: Relation) {
-        if self.tables.asks(&relation) {
-            self.actions.push_back(Action::NeedSchema(relation));
+    fn change(&mut self, start: Lsn, message: Message<'_>) -> Result<(), Fault> {
+        let mut emit = self.emit(start);
+        emit.change(message)?;
+        if let Some((schema, table)) = emit.incomplete {
+            self.reload_needed(&schema, &table, "a change of it came without the old row, and that is accepted");
         }
+        Ok(())
     }
 
-    fn change(&mut self, start: Lsn, message: Message<'_>) -> Result<(), Fault> {
+    fn emit(&mut self, row_lsn: Lsn) -> Emit<'_> {
         let Stream::Within(open) = &mut self.stream else { unreachable!("changes are handled within a transaction") };
-        let mut emit = Emit {
+        Emit {
             open,
-            row_lsn: start,
+            row_lsn,
             tables: self.tables.known(),
             settings: &self.settings,
             outlet: &mut self.outlet,
             ledger: &mut self.ledger,
+            incomplete: None,
+        }
+    }
+
+    /// A message of the event triggers: an event like others.
+    fn ddl(&mut self, content: &[u8]) -> Result<(), Fault> {
+        let ddl = match Ddl::parse(content) {
+            Ok(ddl) => ddl,
+            Err(DdlError::Malformed) => Ddl::unreadable(),
+            Err(source @ DdlError::Version(_)) => return Err(Fault::Ddl { after: self.read_to, source }),
         };
-        emit.change(message)
+        let effects = self.tables.judge(ddl, &self.settings.rules, &mut self.progress)?;
+        let mut emit = self.emit(Lsn(0));
+        let event = emit.event();
+        for effect in &effects {
+            if let Effect::Truncate { schema, table } = effect {
+                emit.rows_gone(event, schema, table)?;
+            }
+        }
+        self.load_again(effects);
+        Ok(())
+    }
+
+    fn load_again(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Reload { schema, table, why } => self.reload_needed(&schema, &table, &why),
+                Effect::Truncate { .. } | Effect::Forget(_) | Effect::Rename { .. } => {}
+            }
+        }
+    }
+
+    /// At this place of the stream, the topic's rows of a table cease to be the database's: it has to be loaded again.
+    fn reload_needed(&mut self, schema: &str, table: &str, why: &str) {
+        let at = match &self.stream {
+            Stream::Within(open) => {
+                let seq = Seq::of_event(open.events.saturating_sub(1), Part::Record);
+                self.outlet.position(open.begin.commit_lsn, seq)
+            }
+            Stream::Between | Stream::Skipping { .. } => {
+                self.outlet.position(CommitLsn::new(self.read_to.raw()), Seq(0))
+            }
+        };
+        self.reloads.retain(|earlier| (earlier.schema.as_str(), earlier.table.as_str()) != (schema, table));
+        self.reloads.push(ReloadRequest {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            why: why.to_owned(),
+            at,
+        });
     }
 
     /// Ships, closes and commits as far as what has come in allows.
@@ -390,7 +498,7 @@ impl Bridge {
             return;
         }
         if let Some(end) = self.ledger.take_commit() {
-            let progress = progress_record(&self.progress, end);
+            let progress = progress_record(&self.closing, end);
             self.actions.push_back(Action::Commit(Box::new(progress)));
             if !self.waiting.is_empty() {
                 self.watch.produced(true, now);
@@ -437,6 +545,7 @@ impl Bridge {
 
     fn close(&mut self, now: Duration) {
         self.ship(now);
+        self.closing.clone_from(&self.progress);
         self.ledger.close();
         self.closed(now);
     }
@@ -451,6 +560,7 @@ impl Bridge {
         }
         let through = self.last_commit(open);
         self.watch.sealed(open.begin, self.ledger.open_size().1.saturating_sub(open.bytes_before));
+        self.closing.clone_from(&self.progress);
         self.ledger.close_part(through);
         self.outlet.carry_over(&mut self.ledger);
         self.closed(now);

@@ -36,6 +36,8 @@ pub(crate) struct Emit<'b> {
     pub(crate) settings: &'b Settings,
     pub(crate) outlet: &'b mut Outlet,
     pub(crate) ledger: &'b mut Ledger,
+    /// A table, by schema and name, one of whose changes was left out because it lacks the old row.
+    pub(crate) incomplete: Option<(String, String)>,
 }
 
 impl Emit<'_> {
@@ -60,7 +62,7 @@ impl Emit<'_> {
     }
 
     /// Counts an event; returns its index.
-    fn event(&mut self) -> u64 {
+    pub(crate) fn event(&mut self) -> u64 {
         self.open.events += 1;
         self.open.events - 1
     }
@@ -78,7 +80,13 @@ impl Emit<'_> {
         };
         let written = decide(&table).and_then(|change| self.write(&mut table, event, change));
         let Relation { schema, table: name, .. } = &table.relation;
-        let written = written.map_err(|source| row_fault(schema, name, position, source));
+        let written = match written {
+            Err(RowFault::OldRowMissing) if self.settings.rules.accepts_missing(schema, name) => {
+                self.incomplete = Some((schema.clone(), name.clone()));
+                Ok(())
+            }
+            other => other.map_err(|source| row_fault(schema, name, position, source)),
+        };
         self.tables.insert(relation, table);
         written
     }
@@ -153,15 +161,21 @@ impl Emit<'_> {
         }
     }
 
-    /// One control record in every partition, at the same position.
     fn truncate(&mut self, relation: u32) -> Result<(), Fault> {
         let event = self.event();
-        let seq = Seq::of_event(event, Part::Record);
-        let position = self.outlet.position(self.open.begin.commit_lsn, seq);
         let Some(table) = self.tables.get(&relation) else {
+            let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
             return Err(Fault::UnknownRelation { relation, position });
         };
         let Relation { schema, table, .. } = &table.relation;
+        let (schema, table) = (schema.clone(), table.clone());
+        self.rows_gone(event, &schema, &table)
+    }
+
+    /// One control record in every partition, at the same position.
+    pub(crate) fn rows_gone(&mut self, event: u64, schema: &str, table: &str) -> Result<(), Fault> {
+        let seq = Seq::of_event(event, Part::Record);
+        let position = self.outlet.position(self.open.begin.commit_lsn, seq);
         let control = Control::truncate(schema, table);
         let key = ControlKey::of_table(self.settings.source.number, control.kind, schema, table);
         let Begin { commit_lsn, commit_time_us, .. } = self.open.begin;

@@ -2,6 +2,7 @@
 
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::partition::Partitioner;
+use penstock_wire::position::Position;
 use penstock_wire::progress::Progress;
 use penstock_wire::table::SourceInfo;
 
@@ -36,7 +37,7 @@ pub struct Settings {
 pub enum Action {
     /// Produce these records in the open Kafka transaction, beginning one if there is none.
     Produce(Batch),
-    /// Describe the relation from the catalog, register its schemas, answer with [`crate::bridge::Bridge::handle_schema_ready`].
+    /// Describe the relation from [`crate::bridge::Bridge::told`], or else from the catalog, register its schemas, answer with [`crate::bridge::Bridge::handle_schema_ready`].
     NeedSchema(Relation),
     /// Produce this progress record in the same Kafka transaction and commit it.
     Commit(Box<Progress>),
@@ -53,6 +54,19 @@ pub enum Stop {
     Shutdown,
     /// It must not go on.
     Fault(Box<Fault>),
+}
+
+/// A table whose rows in the topic ceased to be the database's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadRequest {
+    /// Its schema.
+    pub schema: String,
+    /// Its name. If no table bears it any more, readers have to drop its rows.
+    pub table: String,
+    /// What happened, for people.
+    pub why: String,
+    /// Where: rows that are read behind it are as they should be.
+    pub at: Position,
 }
 
 /// One frame of the replication stream.

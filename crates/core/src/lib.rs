@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod bridge;
+pub mod ddl;
 mod emit;
 pub mod fault;
 mod group;

@@ -1,16 +1,20 @@
 //! The tables the stream has described, and what is pinned of them.
 //!
 //! A relation is captured in three steps: the server describes it, the catalog adds what it leaves out, the registry gives
-//! its schemas their ids. Until the last of them no frame may come. Keys and names of types are pinned at first sight.
+//! its schemas their ids. The last two wait until a change needs them: the server describes partitions, too, whose rows then
+//! come as their root's, and relations of transactions that are delivered already. Until all is known no frame may come.
+//! Keys and names of types are pinned at first sight.
 
 use std::collections::BTreeMap;
 
 use penstock_wire::progress::{KeyPin, Progress, TypePin};
 
 use crate::bridge::Settings;
+use crate::ddl::message::Ddl;
+use crate::ddl::{Announced, Effect, Pins};
 use crate::fault::{Fault, TableFault};
-use crate::pgoutput::Relation;
-use crate::relation::{self, CatalogFacts, Counts, Table};
+use crate::pgoutput::{Message, Relation};
+use crate::relation::{self, CatalogFacts, Counts, Rules, Table};
 
 /// First OID that Postgres gives to what users create; names of types below it never change.
 const FIRST_USER_OID: u32 = 16_384;
@@ -20,16 +24,26 @@ const FIRST_USER_OID: u32 = 16_384;
 pub(crate) struct Tables {
     /// By relation OID.
     known: BTreeMap<u32, Table>,
-    /// What the relation that is asked about was until now.
-    replaced: Option<Table>,
-    key_pins: BTreeMap<(String, String), KeyPin>,
+    /// By OID: relations that no change has needed since the server described them.
+    pending: BTreeMap<u32, Relation>,
+    /// By OID: what pending relations were until now.
+    replaced: BTreeMap<u32, Table>,
+    key_pins: Pins,
+    announced: Announced,
     awaited: Option<u32>,
 }
 
 impl Tables {
     pub(crate) fn new(progress: &Progress) -> Self {
         let pins = progress.key_pins.iter().map(|pin| ((pin.schema.clone(), pin.table.clone()), pin.clone()));
-        Self { known: BTreeMap::new(), replaced: None, key_pins: pins.collect(), awaited: None }
+        Self {
+            known: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            key_pins: pins.collect(),
+            announced: Announced::default(),
+            awaited: None,
+        }
     }
 
     pub(crate) fn known(&mut self) -> &mut BTreeMap<u32, Table> {
@@ -49,14 +63,93 @@ impl Tables {
         })
     }
 
-    /// The server describes a relation. Whether it has to be asked about: not if it is known as it is.
-    pub(crate) fn asks(&mut self, relation: &Relation) -> bool {
-        if self.known.get(&relation.id).is_some_and(|known| known.relation == *relation) {
-            return false;
+    /// The server describes a relation. Nothing happens if it is known as it is.
+    pub(crate) fn relation(&mut self, relation: Relation) {
+        let id = relation.id;
+        if self.known.get(&id).is_some_and(|known| known.relation == relation) {
+            return;
         }
-        self.replaced = self.known.remove(&relation.id);
+        if let Some(older) = self.known.remove(&id) {
+            self.replaced.insert(id, older);
+        }
+        self.pending.insert(id, relation);
+        self.judge_partitions();
+    }
+
+    /// The newest description of the relation, if there was one.
+    fn forget(&mut self, oid: u32) -> Option<Relation> {
+        let known = self.known.remove(&oid);
+        let replaced = self.replaced.remove(&oid);
+        let relation = self.pending.remove(&oid).or(known.or(replaced).map(|table| table.relation));
+        self.judge_partitions();
+        relation
+    }
+
+    /// Which old rows are not whole, for every table that is known.
+    fn judge_partitions(&mut self) {
+        for table in self.known.values_mut() {
+            table.partial = self.pending.values().filter_map(|leaf| relation::partial(&table.relation, leaf)).collect();
+        }
+    }
+
+    /// The first relation of a change that has to be asked about before the change can be told.
+    pub(crate) fn needs(&mut self, change: &Message<'_>) -> Option<Relation> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let pending = |id: &u32| self.pending.get(id).cloned();
+        let relation = match change {
+            Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. } => {
+                pending(relation)
+            }
+            Message::Truncate { relations } => relations.iter().find_map(pending),
+            Message::Begin(_)
+            | Message::Commit(_)
+            | Message::Relation(_)
+            | Message::Logical(_)
+            | Message::Origin
+            | Message::Type => None,
+        }?;
         self.awaited = Some(relation.id);
-        true
+        Some(relation)
+    }
+
+    /// What the stream itself has told of a relation beyond its message, at this place.
+    pub(crate) fn told(&self, relation: &Relation) -> Option<CatalogFacts> {
+        self.announced.facts(relation)
+    }
+
+    /// A message about DDL, in a transaction that is delivered already.
+    pub(crate) fn recall(&mut self, ddl: Ddl) {
+        self.announced.recall(ddl);
+    }
+
+    /// A message about DDL: what follows from it.
+    pub(crate) fn judge(&mut self, ddl: Ddl, rules: &Rules, progress: &mut Progress) -> Result<Vec<Effect>, Fault> {
+        let effects = self.announced.judge(ddl, rules, &mut self.key_pins)?;
+        for effect in &effects {
+            match effect {
+                Effect::Forget(oid) => {
+                    self.forget(*oid);
+                }
+                Effect::Rename { oid, schema, table } => {
+                    if let Some(relation) = self.forget(*oid) {
+                        let (schema, table) = (schema.clone(), table.clone());
+                        self.relation(Relation { schema, table, ..relation });
+                    }
+                }
+                Effect::Reload { .. } | Effect::Truncate { .. } => {}
+            }
+        }
+        // A name that nobody bears and nothing was written under.
+        self.key_pins.retain(|_, pin| (pin.table_oid, pin.key_schema_id) != (0, 0));
+        progress.key_pins = self.key_pins.values().cloned().collect();
+        Ok(effects)
+    }
+
+    /// A transaction that is delivered ends: what follows from it.
+    pub(crate) fn commit(&mut self, rules: &Rules) -> Result<Vec<Effect>, Fault> {
+        self.announced.commit(rules)
     }
 
     /// Compiles a relation with what the catalog says about it.
@@ -67,44 +160,82 @@ impl Tables {
         settings: &Settings,
         progress: &mut Progress,
     ) -> Result<Table, Fault> {
-        if let Some(Table { relation: older, .. }) = &self.replaced
-            && (&older.schema, &older.table) != (&relation.schema, &relation.table)
+        let Settings { rules, source, namespace, source_in_key, .. } = settings;
+        let name = (relation.schema.clone(), relation.table.clone());
+        let pinned = self.key_pins.iter().find(|(other, pin)| pin.table_oid == relation.id && **other != name);
+        let older = self.replaced.get(&relation.id).map(|table| &table.relation);
+        let older = older.map(|older| (older.schema.clone(), older.table.clone())).filter(|older| *older != name);
+        if let Some(former) = older.or_else(|| pinned.map(|(other, _)| other.clone()))
+            && !(rules.accepts_missing(&relation.schema, &relation.table) && rules.keep_secrets(&former, &name))
         {
-            let from = format!("{}.{}", older.schema, older.table);
+            let from = format!("{}.{}", former.0, former.1);
             return Err(table_fault(relation, TableFault::Renamed { from }));
         }
         pin_types(relation, &mut facts, &mut progress.type_pins);
-        let Settings { rules, source, namespace, source_in_key, .. } = settings;
-        let pin = self.key_pins.get(&(relation.schema.clone(), relation.table.clone()));
-        let compiled = relation::compile(relation, &facts, rules, source, namespace, pin, *source_in_key);
+        let pin = self.key_pins.get(&name);
+        // A pin without a key holds the name only.
+        let key = pin.filter(|pin| pin.key_schema_id != 0);
+        if let Some(KeyPin { table_oid: pinned, .. }) = pin.filter(|pin| ![0, relation.id].contains(&pin.table_oid))
+            && !rules.accepts_missing(&relation.schema, &relation.table)
+        {
+            let source = TableFault::Recreated { pinned: *pinned, found: relation.id };
+            return Err(table_fault(relation, source));
+        }
+        let compiled = relation::compile(relation, &facts, rules, source, namespace, key, *source_in_key);
         compiled.map_err(|source| table_fault(relation, source))
     }
 
-    /// The schemas of the relation that was asked about have these registry ids: key, value.
+    /// The schemas of the relation that was asked about have these registry ids: key, value. What follows from a change of
+    /// names that nothing has announced, and that is accepted.
     pub(crate) fn registered(
         &mut self,
         mut table: Table,
         (key_schema_id, value_schema_id): (u32, u32),
         progress: &mut Progress,
-    ) -> Result<(), Fault> {
+    ) -> Result<Vec<Effect>, Fault> {
         let id = table.relation.id;
         assert_eq!(self.awaited.take(), Some(id), "schema of a relation that was not asked for");
         let name = (table.relation.schema.clone(), table.relation.table.clone());
-        let columns = table.key.iter().map(|index| table.relation.columns[*index].name.clone()).collect();
+        let columns: Vec<_> = table.key.iter().map(|index| table.relation.columns[*index].name.clone()).collect();
         let (schema, table_name) = name.clone();
-        let pin = self.key_pins.entry(name).or_insert(KeyPin { schema, table: table_name, columns, key_schema_id });
+        let leaves = self.announced.leaves(id);
+        let new = KeyPin { schema, table: table_name, table_oid: id, leaves, ..KeyPin::default() };
+        let pin = self.key_pins.entry(name).or_insert(new);
+        if pin.key_schema_id == 0 {
+            (pin.columns, pin.key_schema_id) = (columns, key_schema_id);
+        }
         if pin.key_schema_id != key_schema_id {
             let source = TableFault::KeySchema { pinned: pin.key_schema_id, found: key_schema_id };
             return Err(table_fault(&table.relation, source));
         }
+        let mut effects = Vec::new();
+        if ![0, id].contains(&pin.table_oid) {
+            effects.push(reload((&pin.schema, &pin.table), "another table bears its name now, and that is accepted"));
+        }
+        if pin.table_oid != id {
+            (pin.table_oid, pin.leaves) = (id, self.announced.leaves(id));
+        }
+        let name = (table.relation.schema.clone(), table.relation.table.clone());
+        let others = self.key_pins.iter_mut().filter(|(other, pin)| pin.table_oid == id && **other != name);
+        for (former, pin) in others {
+            (pin.table_oid, pin.leaves) = (0, Vec::new());
+            effects.push(reload((&former.0, &former.1), "it has another name now, and that is accepted"));
+            effects.push(reload((&name.0, &name.1), "it had another name until now, and that is accepted"));
+        }
         progress.key_pins = self.key_pins.values().cloned().collect();
-        if let Some(older) = self.replaced.take() {
+        self.pending.remove(&id);
+        if let Some(older) = self.replaced.remove(&id) {
             table.follows(&older);
         }
         table.plan.registered(key_schema_id, value_schema_id);
         self.known.insert(id, table);
-        Ok(())
+        self.judge_partitions();
+        Ok(effects)
     }
+}
+
+fn reload((schema, table): (&str, &str), why: &str) -> Effect {
+    Effect::Reload { schema: schema.to_owned(), table: table.to_owned(), why: why.to_owned() }
 }
 
 /// Type names can change in the catalog, the ones in records may not: the first seen is kept.
