@@ -16,6 +16,7 @@ mod session;
 mod setup;
 mod slot;
 mod table;
+mod triggers;
 mod types;
 
 pub use error::CatalogError;
@@ -26,4 +27,5 @@ pub use session::Catalog;
 pub use setup::{Step, publication_sql, setup_sql};
 pub use slot::{Slot, SlotSample, WalStatus};
 pub use table::{Column, Identity, Kind, Partition, Persistence, Table};
+pub use triggers::{TRIGGERS_SQL, Triggers};
 pub use types::ResolvedType;

@@ -9,7 +9,8 @@ use penstock_wire::lsn::EndLsn;
 
 use super::error::CatalogError;
 use super::session::{Catalog, lsn};
-use crate::config::{TableName, quote_identifier, quote_literal};
+use super::triggers::TRIGGERS_SQL;
+use crate::config::{TableName, quote_identifier};
 
 /// What a step found or did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,13 +84,10 @@ impl Catalog {
     }
 }
 
-/// Everything that `setup` would run, for a database administrator to run instead, in this order.
-pub fn setup_sql<'a>(publication: &str, tables: impl IntoIterator<Item = &'a TableName>, slot: &str) -> String {
-    format!(
-        "{};\nSELECT * FROM pg_create_logical_replication_slot({}, 'pgoutput');\n",
-        publication_sql(publication, tables),
-        quote_literal(slot)
-    )
+/// What `setup` would run with more rights than it may have, for a database administrator to run instead, before `setup`. The
+/// slot is not among it: whoever makes it writes the first progress record, too.
+pub fn setup_sql<'a>(publication: &str, tables: impl IntoIterator<Item = &'a TableName>) -> String {
+    format!("{};\n{TRIGGERS_SQL}", publication_sql(publication, tables))
 }
 
 /// The statement that creates the publication. A partition's rows are sent as its table's.
@@ -110,10 +108,10 @@ mod tests {
     fn names_are_quoted_in_what_an_administrator_is_given() {
         let tables = [TableName::new("public", "a"), TableName::new("My \"s\"", "b'c")];
         assert_eq!(
-            setup_sql("p", &tables, "s"),
+            setup_sql("p", &tables).replace(TRIGGERS_SQL, "-- triggers\n"),
             "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"a\", \"My \"\"s\"\"\".\"b'c\" WITH (publish = 'insert, update, \
              delete, truncate', publish_via_partition_root = true);\n\
-             SELECT * FROM pg_create_logical_replication_slot('s', 'pgoutput');\n"
+             -- triggers\n"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The first start: makes what does not exist, in the order that loses nothing.
 //!
-//! Topics, then the publication, then the slot: a slot decodes with the catalog of its own time and must not be older
+//! Topics, then the publication and the event triggers, then the slot: a slot decodes with the catalog of its own time and must not be older
 //! than its publication. A first start happens only where slot, progress and records are all absent.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use penstock_wire::lsn::{EndLsn, Lsn};
 use super::opening::{Fresh, Start, pinned, slot, stored_progress, topic};
 use super::shell::{RunError, Shell};
 use crate::catalog::findings::{Facts, Severity, findings};
-use crate::catalog::{Rows, Step, Table};
+use crate::catalog::{Catalog, Rows, Step, Table};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 
@@ -27,6 +27,9 @@ const WRITERS_PATIENCE: Duration = Duration::from_secs(60);
 pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, RunError> {
     preflight(shell).await?;
     if slot(shell).await?.is_some() {
+        if start.setup_only {
+            install_triggers(shell, &mut *shell.catalog.lock().await).await?;
+        }
         return Ok(None);
     }
     if let Some(progress) = stored_progress(shell).await? {
@@ -48,7 +51,9 @@ async fn preflight(shell: &Shell) -> Result<(), RunError> {
     let publication = catalog.publication(&config.source.publication).await?;
     let slot = catalog.slot(shell.slot()).await?;
     let tables = catalog.tables(&config.tables.capture, &config.source.publication).await?;
-    let facts = Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), tables: &tables };
+    let triggers = catalog.triggers().await?;
+    let facts =
+        Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), triggers, tables: &tables };
     let found = findings(&facts, config);
     let stops = found.iter().filter(|finding| finding.severity == Severity::Stop && !finding.mended_by_setup);
     let stops: Vec<String> = stops.map(ToString::to_string).collect();
@@ -79,6 +84,7 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     Topics::new(&shell.brokers())?.create(&shell.names(), creation).await?;
     let mut catalog = shell.catalog.lock().await;
     catalog.create_publication(&config.source.publication, tables.keys()).await?;
+    install_triggers(shell, &mut catalog).await?;
     let from = match catalog.create_slot(shell.slot(), SLOT_PATIENCE).await? {
         Step::Made(from) => from,
         Step::Found => EndLsn::default(),
@@ -96,6 +102,17 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     };
     let clock_us = catalog.clock_reading().await?.clock_us;
     Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
+}
+
+/// Before the slot: whatever it sends is told of.
+async fn install_triggers(shell: &Shell, catalog: &mut Catalog) -> Result<(), RunError> {
+    if shell.config.source.event_triggers && !catalog.create_triggers().await? {
+        tracing::warn!(
+            "the role may not create event triggers: of DDL only what Postgres announces is noticed; have a superuser run \
+             what `penstock setup --print-sql` prints, or set source.event_triggers = false"
+        );
+    }
+    Ok(())
 }
 
 /// Why a bridge does not go on behind progress that says the load is incomplete.

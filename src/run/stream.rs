@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use penstock_core::bridge::{Action, Bridge, ClockSample, Stop, Wal};
+use penstock_core::bridge::{Action, Bridge, ClockSample, ReloadRequest, Stop, Wal};
 use penstock_core::ledger::GroupEnd;
 use penstock_core::pgoutput::Relation;
 use penstock_core::relation::{CatalogFacts, Table};
@@ -285,15 +285,21 @@ impl<'a> Streaming<'a> {
                 }
                 Action::NeedSchema(relation) => {
                     self.counters.remove(&relation.id);
-                    let shell = self.shell;
+                    let (shell, told) = (self.shell, self.bridge.told(&relation));
                     self.schema = Some(Box::pin(async move {
-                        let facts = shell.facts(&relation).await;
+                        let facts = match told {
+                            Some(facts) => Ok(facts),
+                            None => shell.facts(&relation).await,
+                        };
                         Step::Described(relation, facts)
                     }));
                 }
                 Action::Stopped(Stop::Shutdown) => return Ok(Some(SessionEnd::Shutdown)),
                 Action::Stopped(Stop::Fault(fault)) => return Ok(Some(SessionEnd::Fault(fault))),
             }
+        }
+        for ReloadRequest { schema, table, why, at } in self.bridge.take_reloads() {
+            tracing::warn!(schema, table, why, %at, "the topic's rows of a table are not the database's any more: it has to be loaded again");
         }
         if std::mem::take(&mut self.answer_due) {
             self.send_status(connection, false).await?;

@@ -16,6 +16,7 @@ struct World {
     server: ServerFacts,
     publication: Option<Publication>,
     slot: Option<Slot>,
+    triggers: Triggers,
     tables: BTreeMap<TableName, Table>,
     settings: Vec<(&'static str, &'static str)>,
 }
@@ -90,6 +91,7 @@ fn world() -> World {
             generated_columns: false,
             tables: [(policies(), Published::default())].into(),
         }),
+        triggers: Triggers::Whole,
         slot: Some(Slot {
             name: "penstock_portal".to_owned(),
             plugin: Some("pgoutput".to_owned()),
@@ -144,6 +146,7 @@ impl World {
             server: &self.server,
             publication: self.publication.as_ref(),
             slot: self.slot.as_ref(),
+            triggers: self.triggers,
             tables: &self.tables,
         };
         findings(&facts, &config).iter().map(ToString::to_string).collect()
@@ -159,6 +162,19 @@ fn check(change: impl FnOnce(&mut World), expected: &[&str]) {
     let as_expected =
         found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| found.contains(expected));
     assert!(as_expected, "expected {expected:#?}\nfound {found:#?}");
+}
+
+#[test]
+fn triggers_that_are_missing_are_setups_business_and_stop_nobody() {
+    check(|world| world.triggers = Triggers::Missing, &["warn event triggers: they are not there"]);
+    check(|world| world.triggers = Triggers::Other, &["warn event triggers: they are of another version"]);
+    check(
+        |world| {
+            world.triggers = Triggers::Missing;
+            world.settings.push(("SOURCE__EVENT_TRIGGERS", "false"));
+        },
+        &[],
+    );
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! Without the event triggers: what the Relation messages and the pinned OIDs show.
+
+use super::{insert, reloads, stop_for_now, with_a_row};
+use crate::scene::{A, Scene, tell};
+
+fn without_triggers() -> Scene {
+    let scene = with_a_row("[tables]\ncapture = [\"public.*\"]\n");
+    scene.sql("DROP SCHEMA penstock CASCADE");
+    assert_eq!(scene.sql("SELECT count(*) FROM pg_event_trigger"), "0");
+    scene
+}
+
+const AGAIN: &str = "
+DROP TABLE t;
+CREATE TABLE t (id int PRIMARY KEY, account_id uuid, v text);
+ALTER TABLE t REPLICA IDENTITY FULL;
+ALTER PUBLICATION penstock ADD TABLE t;
+";
+
+#[test]
+fn a_table_that_is_created_anew_stops_the_bridge_until_that_is_accepted() {
+    let mut scene = without_triggers();
+    stop_for_now(&mut scene);
+    scene.sql(AGAIN);
+    insert(&scene, 2);
+    for _ in 0..2 {
+        scene.bridge = scene.world.run();
+        scene.expect_halt(&["public.t", "another table", "was dropped or renamed", "tables.accept_missing"]);
+    }
+    scene.world.set("TABLES__ACCEPT_MISSING", "public.t");
+    scene.again();
+    assert_eq!(reloads(&mut scene), ["t: another table bears its name now, and that is accepted"]);
+    assert_eq!(tell(&scene.delivered(), &["id"]), ["c (1)", "c (2)"]);
+    // The new one is pinned: nothing more needs to be accepted.
+    stop_for_now(&mut scene);
+    scene.world.set("TABLES__ACCEPT_MISSING", "");
+    scene.again();
+    insert(&scene, 3);
+    assert_eq!(tell(&scene.records(), &["id"]), ["c (1)", "c (2)", "c (3)"]);
+    scene.stop();
+}
+
+#[test]
+fn a_table_that_was_renamed_while_the_bridge_was_down_stops_it() {
+    let mut scene = without_triggers();
+    stop_for_now(&mut scene);
+    scene.sql("ALTER TABLE t RENAME TO u");
+    scene.sql(&format!("INSERT INTO u VALUES (2, '{A}', 'v')"));
+    scene.bridge = scene.world.run();
+    scene.expect_halt(&["public.u", "it was public.t until now"]);
+    scene.world.set("TABLES__ACCEPT_MISSING", "public.u");
+    scene.again();
+    assert_eq!(reloads(&mut scene).len(), 2);
+    scene.stop();
+}
