@@ -18,10 +18,11 @@ use penstock_wire::partition::{PartitionCountError, Partitioner};
 use penstock_wire::plan::Plan;
 use penstock_wire::progress::Progress;
 use penstock_wire::table::SourceInfo;
+use penstock_wire::types::{TypeInfo, ValueKind};
 use tokio::sync::Mutex;
 
 use super::describe;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, ResolvedType};
 use crate::config::{Config, OversizedTransaction, TableName, TablePattern};
 use crate::health::Health;
 use crate::kafka::client::Brokers;
@@ -354,10 +355,17 @@ async fn facts(catalog: &mut Catalog, relation: &Relation) -> Result<CatalogFact
     let primary_key = catalog.primary_key(relation.id).await?;
     let mut facts = CatalogFacts { types: Vec::new(), variable_length: Vec::new(), primary_key };
     for (resolved, column) in types.into_iter().zip(&relation.columns) {
-        let resolved = resolved.ok_or_else(|| CatalogError::Answer {
-            question: "what the types of a relation's columns are",
-            what: format!("type OID {} of column {} no longer exists", column.type_oid, column.name),
-        })?;
+        // Dropped since, and nothing in the stream has told of it: its text is what is left of it.
+        let resolved = resolved.unwrap_or_else(|| {
+            tracing::warn!(
+                table = relation.table,
+                column = column.name,
+                type_oid = column.type_oid,
+                "the type of a column is gone; its values travel as text"
+            );
+            let info = TypeInfo { kind: ValueKind::String, pg_type: "unknown".to_owned(), pg_base: None };
+            ResolvedType { info, out_of_line: true }
+        });
         facts.types.push(resolved.info);
         facts.variable_length.push(resolved.out_of_line);
     }

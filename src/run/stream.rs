@@ -312,7 +312,13 @@ impl<'a> Streaming<'a> {
         let refused = |error| SessionEnd::Run(Box::new(error));
         match step {
             Step::Described(relation, facts) => {
-                let described = self.bridge.describe(&relation, facts.map_err(refused)?);
+                let (facts, now) = (facts.map_err(refused)?, self.now());
+                if self.bridge.handle_keyless(&relation, &facts, now) {
+                    let Relation { schema, table, .. } = relation;
+                    tracing::warn!(schema, table, "nobody knows the key of a table any more; its changes are left out");
+                    return Ok(());
+                }
+                let described = self.bridge.describe(&relation, facts);
                 let table = described.map_err(|fault| SessionEnd::Fault(Box::new(fault)))?;
                 let shell = self.shell;
                 self.schema = Some(Box::pin(async move {

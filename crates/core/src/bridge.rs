@@ -274,14 +274,22 @@ impl Bridge {
         let handled = match self.tables.registered(table, (key_schema_id, value_schema_id), &mut self.progress) {
             Ok(effects) => {
                 self.load_again(effects);
-                match self.held.take() {
-                    Some(Held { start, sent_at_us, payload }) => self.message(start, sent_at_us, &payload, now),
-                    None => Ok(()),
-                }
+                self.resume_held(now)
             }
             Err(fault) => Err(fault),
         };
         self.handled(handled, now);
+    }
+
+    /// What the catalog says about the relation that was asked about, where nobody can say any more what its key is: whether its
+    /// changes are left out, because that is accepted. If not, it has to be described.
+    pub fn handle_keyless(&mut self, relation: &Relation, facts: &CatalogFacts, now: Duration) -> bool {
+        let left_out = self.tables.leaves_out(relation, facts, &self.settings.rules);
+        if left_out {
+            let handled = self.resume_held(now);
+            self.handled(handled, now);
+        }
+        left_out
     }
 
     /// A reading of the server's clock.
@@ -341,6 +349,13 @@ impl Bridge {
                     Ok(())
                 }
             },
+        }
+    }
+
+    fn resume_held(&mut self, now: Duration) -> Result<(), Fault> {
+        match self.held.take() {
+            Some(Held { start, sent_at_us, payload }) => self.message(start, sent_at_us, &payload, now),
+            None => Ok(()),
         }
     }
 
@@ -433,10 +448,12 @@ impl Bridge {
 
     fn emit(&mut self, row_lsn: Lsn) -> Emit<'_> {
         let Stream::Within(open) = &mut self.stream else { unreachable!("changes are handled within a transaction") };
+        let (tables, left_out) = self.tables.by_oid();
         Emit {
             open,
             row_lsn,
-            tables: self.tables.known(),
+            tables,
+            left_out,
             settings: &self.settings,
             outlet: &mut self.outlet,
             ledger: &mut self.ledger,

@@ -15,6 +15,7 @@ use crate::outlet::{Outlet, Place};
 use crate::pgoutput::{Begin, Message, Relation};
 use crate::relation::Table;
 use crate::route::{self, Change, Version};
+use crate::tables::LeftOut;
 
 /// A transaction that is being delivered.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Emit<'b> {
     pub(crate) open: &'b mut Open,
     pub(crate) row_lsn: Lsn,
     pub(crate) tables: &'b mut BTreeMap<u32, Table>,
+    pub(crate) left_out: &'b mut BTreeMap<u32, LeftOut>,
     pub(crate) settings: &'b Settings,
     pub(crate) outlet: &'b mut Outlet,
     pub(crate) ledger: &'b mut Ledger,
@@ -76,7 +78,15 @@ impl Emit<'_> {
         let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
         // Taken out so that the table can be numbered while the rest of self is written to.
         let Some(mut table) = self.tables.remove(&relation) else {
-            return Err(Fault::UnknownRelation { relation, position });
+            return match self.left_out.get_mut(&relation) {
+                None => Err(Fault::UnknownRelation { relation, position }),
+                Some(LeftOut { told: true, .. }) => Ok(()),
+                Some(left_out) => {
+                    left_out.told = true;
+                    let (schema, table) = (left_out.schema.clone(), left_out.table.clone());
+                    self.rows_gone(event, &schema, &table)
+                }
+            };
         };
         let written = decide(&table).and_then(|change| self.write(&mut table, event, change));
         let Relation { schema, table: name, .. } = &table.relation;
@@ -163,12 +173,12 @@ impl Emit<'_> {
 
     fn truncate(&mut self, relation: u32) -> Result<(), Fault> {
         let event = self.event();
-        let Some(table) = self.tables.get(&relation) else {
-            let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
-            return Err(Fault::UnknownRelation { relation, position });
+        let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
+        let (schema, table) = match (self.tables.get(&relation), self.left_out.get(&relation)) {
+            (Some(table), _) => (table.relation.schema.clone(), table.relation.table.clone()),
+            (None, Some(left_out)) => (left_out.schema.clone(), left_out.table.clone()),
+            (None, None) => return Err(Fault::UnknownRelation { relation, position }),
         };
-        let Relation { schema, table, .. } = &table.relation;
-        let (schema, table) = (schema.clone(), table.clone());
         self.rows_gone(event, &schema, &table)
     }
 

@@ -257,7 +257,9 @@ impl TableFault {
                 )
             }
             Self::NoKey => {
-                format!("ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication.")
+                format!(
+                    "ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication. If it was dropped, list \"{schema}.{table}\" in tables.accept_missing: its changes are left out, and readers are told to drop its rows. Take it out of the list afterwards."
+                )
             }
             Self::KeyColumnMissing(_) | Self::KeySchema { .. } => {
                 format!(

@@ -19,6 +19,15 @@ use crate::relation::{self, CatalogFacts, Counts, Rules, Table};
 /// First OID that Postgres gives to what users create; names of types below it never change.
 const FIRST_USER_OID: u32 = 16_384;
 
+/// A relation whose changes are left out.
+#[derive(Debug)]
+pub(crate) struct LeftOut {
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    /// Readers were told.
+    pub(crate) told: bool,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -28,6 +37,8 @@ pub(crate) struct Tables {
     pending: BTreeMap<u32, Relation>,
     /// By OID: what pending relations were until now.
     replaced: BTreeMap<u32, Table>,
+    /// By OID.
+    left_out: BTreeMap<u32, LeftOut>,
     key_pins: Pins,
     announced: Announced,
     awaited: Option<u32>,
@@ -40,14 +51,16 @@ impl Tables {
             known: BTreeMap::new(),
             pending: BTreeMap::new(),
             replaced: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             key_pins: pins.collect(),
             announced: Announced::default(),
             awaited: None,
         }
     }
 
-    pub(crate) fn known(&mut self) -> &mut BTreeMap<u32, Table> {
-        &mut self.known
+    /// Those that are captured, and those whose changes are left out.
+    pub(crate) fn by_oid(&mut self) -> (&mut BTreeMap<u32, Table>, &mut BTreeMap<u32, LeftOut>) {
+        (&mut self.known, &mut self.left_out)
     }
 
     /// A relation was asked about, and the answer has not come.
@@ -112,6 +125,20 @@ impl Tables {
         }?;
         self.awaited = Some(relation.id);
         Some(relation)
+    }
+
+    /// Nobody can say any more what the key of the relation that was asked about is, and it is accepted that its changes are
+    /// missing: they are left out. Whether that is so.
+    pub(crate) fn leaves_out(&mut self, relation: &Relation, facts: &CatalogFacts, rules: &Rules) -> bool {
+        let name = (relation.schema.clone(), relation.table.clone());
+        let keyless = facts.primary_key.is_empty() && self.key_pins.get(&name).is_none_or(|pin| pin.key_schema_id == 0);
+        if !keyless || !rules.accepts_missing(&name.0, &name.1) {
+            return false;
+        }
+        self.awaited = None;
+        self.pending.remove(&relation.id);
+        self.left_out.entry(relation.id).or_insert(LeftOut { schema: name.0, table: name.1, told: false });
+        true
     }
 
     /// What the stream itself has told of a relation beyond its message, at this place.
@@ -224,6 +251,7 @@ impl Tables {
         }
         progress.key_pins = self.key_pins.values().cloned().collect();
         self.pending.remove(&id);
+        self.left_out.remove(&id);
         if let Some(older) = self.replaced.remove(&id) {
             table.follows(&older);
         }

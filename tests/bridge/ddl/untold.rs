@@ -1,7 +1,7 @@
 //! Without the event triggers: what the Relation messages and the pinned OIDs show.
 
 use super::{insert, reloads, stop_for_now, with_a_row};
-use crate::scene::{A, Scene, tell};
+use crate::scene::{A, PARTITIONS, Scene, in_order, tell};
 
 fn without_triggers() -> Scene {
     let scene = with_a_row("[tables]\ncapture = [\"public.*\"]\n");
@@ -51,5 +51,45 @@ fn a_table_that_was_renamed_while_the_bridge_was_down_stops_it() {
     scene.world.set("TABLES__ACCEPT_MISSING", "public.u");
     scene.again();
     assert_eq!(reloads(&mut scene).len(), 2);
+    scene.stop();
+}
+
+#[test]
+fn values_of_a_type_that_is_gone_travel_as_text() {
+    let mut scene = without_triggers();
+    stop_for_now(&mut scene);
+    scene.sql(&format!(
+        "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE DOMAIN small AS int;
+         ALTER TABLE t ADD COLUMN m mood, ADD COLUMN n small;
+         INSERT INTO t VALUES (2, '{A}', 'v', 'glad', 7);
+         ALTER TABLE t DROP COLUMN m, DROP COLUMN n;
+         DROP TYPE mood; DROP DOMAIN small;"
+    ));
+    scene.again();
+    assert_eq!(tell(&scene.records(), &["id", "m", "n"]), ["c (1 - -)", "c (2 glad 7)"]);
+    assert!(scene.bridge.log().contains("the type of a column is gone"));
+    scene.stop();
+}
+
+#[test]
+fn a_table_that_is_gone_stops_the_bridge_until_that_is_accepted() {
+    let mut scene = without_triggers();
+    stop_for_now(&mut scene);
+    scene.sql(&format!(
+        "CREATE TABLE brief (id int PRIMARY KEY, account_id uuid); ALTER TABLE brief REPLICA IDENTITY FULL;
+         ALTER PUBLICATION penstock ADD TABLE brief;
+         INSERT INTO brief VALUES (2, '{A}'), (3, '{A}'); TRUNCATE brief; INSERT INTO brief VALUES (4, '{A}');
+         DROP TABLE brief;"
+    ));
+    scene.bridge = scene.world.run();
+    scene.expect_halt(&["public.brief", "no primary key", "tables.accept_missing"]);
+    scene.world.set("TABLES__ACCEPT_MISSING", "public.brief");
+    scene.again();
+    insert(&scene, 5);
+    let told = tell(&in_order(scene.records()), &["id"]);
+    let mut expected = vec!["c (1)"];
+    expected.extend(["truncate public.brief"].repeat(2 * usize::try_from(PARTITIONS).expect("few")));
+    expected.push("c (5)");
+    assert_eq!(told, expected, "once for the rows that are left out, and once where they were");
     scene.stop();
 }
