@@ -3,13 +3,15 @@
 //! Each step first looks whether its work is done, and never alters what it finds: whether what is there is right is
 //! for the findings to say. The publication comes before the slot: a slot cannot see one that is younger than itself.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use penstock_wire::lsn::EndLsn;
 
 use super::error::CatalogError;
 use super::session::{Catalog, lsn};
-use super::triggers::TRIGGERS_SQL;
+use super::table::Table;
+use super::triggers::{TRIGGERS_SQL, partition_sql};
 use crate::config::{TableName, quote_identifier};
 
 /// What a step found or did.
@@ -86,8 +88,18 @@ impl Catalog {
 
 /// What `setup` would run with more rights than it may have, for a database administrator to run instead, before `setup`. The
 /// slot is not among it: whoever makes it writes the first progress record, too.
-pub fn setup_sql<'a>(publication: &str, tables: impl IntoIterator<Item = &'a TableName>) -> String {
-    format!("{};\n{TRIGGERS_SQL}", publication_sql(publication, tables))
+pub fn setup_sql(publication: &str, tables: &BTreeMap<TableName, Table>) -> String {
+    let mut sql = format!("{};\n{TRIGGERS_SQL}", publication_sql(publication, tables.keys()));
+    for partition in mute_partitions(tables) {
+        sql.push_str(&format!("{};\n", partition_sql(partition)));
+    }
+    sql
+}
+
+/// Partitions whose TRUNCATE nothing tells of.
+pub fn mute_partitions(tables: &BTreeMap<TableName, Table>) -> impl Iterator<Item = &TableName> {
+    let partitions = tables.values().flat_map(|table| &table.partitions);
+    partitions.filter(|partition| !partition.tells_truncate).map(|partition| &partition.name)
 }
 
 /// The statement that creates the publication. A partition's rows are sent as its table's.
@@ -108,10 +120,11 @@ mod tests {
     fn names_are_quoted_in_what_an_administrator_is_given() {
         let tables = [TableName::new("public", "a"), TableName::new("My \"s\"", "b'c")];
         assert_eq!(
-            setup_sql("p", &tables).replace(TRIGGERS_SQL, "-- triggers\n"),
+            publication_sql("p", &tables),
             "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"a\", \"My \"\"s\"\"\".\"b'c\" WITH (publish = 'insert, update, \
-             delete, truncate', publish_via_partition_root = true);\n\
-             -- triggers\n"
+             delete, truncate', publish_via_partition_root = true)"
         );
+        assert!(partition_sql(&tables[1]).contains("ON \"My \"\"s\"\"\".\"b'c\" FOR EACH STATEMENT"));
+        assert!(setup_sql("p", &BTreeMap::new()).ends_with(TRIGGERS_SQL));
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn print_sql(config: &Config) -> ExitCode {
     });
     match asked {
         Ok(Ok(tables)) => {
-            print!("{}", setup_sql(&config.source.publication, tables.keys()));
+            print!("{}", setup_sql(&config.source.publication, &tables));
             ExitCode::SUCCESS
         }
         Ok(Err(error)) => failed(&describe(&error), Some(error.advice())),

@@ -12,7 +12,7 @@ use penstock_wire::lsn::{EndLsn, Lsn};
 use super::opening::{Fresh, Start, pinned, slot, stored_progress, topic};
 use super::shell::{RunError, Shell};
 use crate::catalog::findings::{Facts, Severity, findings};
-use crate::catalog::{Catalog, Rows, Step, Table};
+use crate::catalog::{Catalog, Rows, Step, Table, mute_partitions};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 
@@ -28,7 +28,8 @@ pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, R
     preflight(shell).await?;
     if slot(shell).await?.is_some() {
         if start.setup_only {
-            install_triggers(shell, &mut *shell.catalog.lock().await).await?;
+            let tables = captured(shell).await?;
+            install_triggers(shell, &mut *shell.catalog.lock().await, &tables).await?;
         }
         return Ok(None);
     }
@@ -84,7 +85,7 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     Topics::new(&shell.brokers())?.create(&shell.names(), creation).await?;
     let mut catalog = shell.catalog.lock().await;
     catalog.create_publication(&config.source.publication, tables.keys()).await?;
-    install_triggers(shell, &mut catalog).await?;
+    install_triggers(shell, &mut catalog, &tables).await?;
     let from = match catalog.create_slot(shell.slot(), SLOT_PATIENCE).await? {
         Step::Made(from) => from,
         Step::Found => EndLsn::default(),
@@ -105,8 +106,15 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
 }
 
 /// Before the slot: whatever it sends is told of.
-async fn install_triggers(shell: &Shell, catalog: &mut Catalog) -> Result<(), RunError> {
-    if shell.config.source.event_triggers && !catalog.create_triggers().await? {
+async fn install_triggers(
+    shell: &Shell,
+    catalog: &mut Catalog,
+    tables: &BTreeMap<TableName, Table>,
+) -> Result<(), RunError> {
+    if !shell.config.source.event_triggers {
+        return Ok(());
+    }
+    if !catalog.create_triggers().await? || !catalog.create_partition_triggers(mute_partitions(tables)).await? {
         tracing::warn!(
             "the role may not create event triggers: of DDL only what Postgres announces is noticed; have a superuser run \
              what `penstock setup --print-sql` prints, or set source.event_triggers = false"

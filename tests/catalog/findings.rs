@@ -1,7 +1,7 @@
 //! Findings, and the remedies that they name.
 
-use penstock::catalog::Catalog;
 use penstock::catalog::findings::{Facts, Finding, Severity, findings};
+use penstock::catalog::{Catalog, mute_partitions};
 use penstock::config::Config;
 
 use crate::server::database;
@@ -61,6 +61,8 @@ async fn the_sql_of_every_remedy_mends_its_finding() {
     }
     catalog.create_slot(&config.source.slot, SLOT_LIMIT).await.unwrap();
     assert!(catalog.create_triggers().await.unwrap());
+    let tables = catalog.tables(&config.tables.capture, &config.source.publication).await.unwrap();
+    assert!(catalog.create_partition_triggers(mute_partitions(&tables)).await.unwrap());
     let after: Vec<String> = found(&mut catalog, &config).await.iter().map(ToString::to_string).collect();
     assert_eq!(after, Vec::<String>::new());
 }

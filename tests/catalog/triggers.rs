@@ -26,7 +26,7 @@ fn told(database: &Database, slot: &str) -> Vec<String> {
             "table" => of_a_table(),
             "publication" => of_a_publication(),
             "rewrite" => format!("reason {}", message["reason"]),
-            "drop" | "unpublish" => String::new(),
+            "drop" | "unpublish" | "truncate" => String::new(),
             other => panic!("{other}: {message}"),
         };
         format!("{} {} {more}", message["kind"].as_str().unwrap(), message["name"].as_str().unwrap())
@@ -44,6 +44,8 @@ pub fn told_of_ddl(database: &Database, slot: &str) {
     database.sql("ALTER TABLE a ALTER COLUMN d TYPE text; ALTER TABLE parts ADD COLUMN d int DEFAULT 5;");
     let expected = ["rewrite a reason 4", "table a filled [] leaves 0", "table parts filled [\"d\"] leaves 1"];
     assert_eq!(told(database, slot), expected);
+    database.sql("TRUNCATE parts_0; TRUNCATE a;");
+    assert_eq!(told(database, slot), ["truncate parts"]);
     database.sql(
         "ALTER TABLE parts_0 RENAME TO parts_1; ALTER TABLE parts DETACH PARTITION parts_1;
          ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES WITH (MODULUS 1, REMAINDER 0); DROP TABLE parts_1;",

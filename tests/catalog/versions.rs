@@ -1,5 +1,6 @@
 //! Every version, and a standby.
 
+use penstock::catalog::mute_partitions;
 use penstock_testbed::postgres::Postgres;
 use penstock_wire::lsn::EndLsn;
 
@@ -30,6 +31,7 @@ async fn every_supported_version_answers() {
         let tables = all_tables(&database, &["public.*"]).await;
         catalog.create_publication(&config.source.publication, tables.keys()).await.unwrap();
         assert!(catalog.create_triggers().await.unwrap());
+        assert!(catalog.create_partition_triggers(mute_partitions(&tables)).await.unwrap());
         catalog.create_slot(&config.source.slot, SLOT_LIMIT).await.unwrap();
         assert_eq!(found(&mut catalog, &config).await, [], "{major}");
         let slot = catalog.slot(&config.source.slot).await.unwrap().unwrap();

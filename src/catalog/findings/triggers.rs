@@ -1,4 +1,4 @@
-//! The event triggers.
+//! The event triggers, and partitions' own triggers for TRUNCATE.
 
 use super::{Facts, Findings};
 use crate::catalog::Triggers;
@@ -7,7 +7,7 @@ use crate::config::Config;
 pub(super) fn check(facts: &Facts<'_>, config: &Config, findings: &mut Findings) {
     let what = match facts.triggers {
         _ if !config.source.event_triggers => return,
-        Triggers::Whole => return,
+        Triggers::Whole => return partitions(facts, config, findings),
         Triggers::Missing => "they are not there, or disabled: of DDL only what Postgres announces is noticed",
         Triggers::Other => "they are of another version of Penstock",
     };
@@ -18,4 +18,18 @@ pub(super) fn check(facts: &Facts<'_>, config: &Config, findings: &mut Findings)
         }
     };
     findings.better_after_setup("event triggers", what, remedy);
+}
+
+fn partitions(facts: &Facts<'_>, config: &Config, findings: &mut Findings) {
+    for table in facts.captured(config) {
+        let mute = table.partitions.iter().filter(|partition| !partition.tells_truncate).count();
+        if mute > 0 {
+            let what = format!("a TRUNCATE of {mute} of its {} partitions is not noticed", table.partitions.len());
+            let remedy = match facts.server.superuser {
+                true => "run: penstock setup",
+                false => "have their owner run what `penstock setup --print-sql` prints",
+            };
+            findings.better_after_setup(format!("table {}", table.name), what, remedy);
+        }
+    }
 }

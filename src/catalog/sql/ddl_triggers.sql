@@ -172,6 +172,22 @@ EXCEPTION WHEN OTHERS THEN
 END
 $penstock$;
 
+-- TRUNCATE fires no event trigger, and of a partition the stream does not tell it: a trigger on each partition does.
+CREATE OR REPLACE FUNCTION penstock.tell_truncate() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog AS $penstock_truncate$
+BEGIN
+    PERFORM pg_logical_emit_message(true, 'penstock.ddl', jsonb_build_object(
+        'v', 1, 'tag', 'TRUNCATE', 'kind', 'truncate', 'schema', n.nspname, 'name', c.relname, 'oid', c.oid::int8)::text)
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.oid = pg_partition_root(tg_relid) AND c.oid <> tg_relid;
+    PERFORM pg_logical_emit_message(false, 'penstock.ddl.end', '');
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'penstock: the replication stream was not told of this TRUNCATE: %', sqlerrm;
+    RETURN NULL;
+END
+$penstock_truncate$;
+
 DROP EVENT TRIGGER IF EXISTS penstock_ddl_command_end;
 DROP EVENT TRIGGER IF EXISTS penstock_sql_drop;
 DROP EVENT TRIGGER IF EXISTS penstock_table_rewrite;

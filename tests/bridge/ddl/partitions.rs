@@ -1,7 +1,7 @@
 //! Partitioned tables: their rows come and go with whole partitions, and the server describes these, too.
 
 use super::{reloads, stop_for_now};
-use crate::scene::{A, B, Scene, in_order, tell};
+use crate::scene::{A, B, PATIENCE, Scene, in_order, tell};
 
 const PARTITIONED: &str = "
 CREATE TABLE r (id int, account_id uuid, v text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
@@ -47,6 +47,30 @@ fn a_partition_is_known_again_after_a_restart() {
     scene.sql("DROP TABLE r1");
     scene.again();
     assert_eq!(reloads(&mut scene), ["r: a partition was dropped"]);
+    scene.stop();
+}
+
+#[test]
+fn a_partition_that_is_truncated_loads_its_table_again() {
+    let mut scene = partitioned("");
+    scene.sql("TRUNCATE r1");
+    assert_eq!(reloads(&mut scene), ["r: a partition was truncated"]);
+    // One that came later has no trigger until `setup` runs again, and `check` says so.
+    scene.sql("CREATE TABLE r2 PARTITION OF r FOR VALUES FROM (10) TO (20); ALTER TABLE r2 REPLICA IDENTITY FULL;");
+    let check = |scene: &Scene| {
+        let mut check = scene.world.spawn("check", &[], &scene.world.database);
+        assert_eq!(check.wait(PATIENCE).code(), Some(0));
+        check.log()
+    };
+    assert!(check(&scene).contains("a TRUNCATE of 1 of its 2 partitions is not noticed"), "{}", check(&scene));
+    stop_for_now(&mut scene);
+    let mut setup = scene.world.spawn("setup", &[], &scene.world.database);
+    assert!(setup.wait(PATIENCE).success(), "{}", setup.log());
+    assert!(!check(&scene).contains("TRUNCATE"), "{}", check(&scene));
+    scene.again();
+    let before = reloads(&mut scene).len();
+    scene.sql("TRUNCATE r2");
+    assert_eq!(reloads(&mut scene)[before..], ["r: a partition was truncated"]);
     scene.stop();
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Ddl {
     Table(Box<Told>),
     /// A table is gone.
     Drop(Named),
+    /// A partition was emptied; this is its root.
+    Truncate(Named),
     /// A table's rows are written anew, which sends none of them.
     Rewrite(Rewritten),
     /// A publication, as it is now.

@@ -75,7 +75,7 @@ impl Announced {
             Ddl::Drop(named) => {
                 self.described.remove(&named.oid);
             }
-            Ddl::Rewrite(_) | Ddl::Publication(_) | Ddl::Unpublish(_) | Ddl::Unknown(_) => {}
+            Ddl::Truncate(_) | Ddl::Rewrite(_) | Ddl::Publication(_) | Ddl::Unpublish(_) | Ddl::Unknown(_) => {}
         }
     }
 
@@ -86,6 +86,11 @@ impl Announced {
             Ddl::Drop(named) => {
                 self.described.remove(&named.oid);
                 Ok(dropped(&named.schema, &named.name, named.oid, pins))
+            }
+            Ddl::Truncate(root) => {
+                let name = (root.schema, root.name);
+                let captured = pins.get(&name).is_some_and(|pin| pin.table_oid == root.oid);
+                Ok(if captured { vec![reload(&name, "a partition was truncated")] } else { Vec::new() })
             }
             Ddl::Rewrite(rewritten) => {
                 if rewritten.changes_rows() {

@@ -184,6 +184,13 @@ fn partitions_that_join_with_rows_or_leave_are_seen() {
 }
 
 #[test]
+fn a_partition_that_is_truncated_loads_its_root_again() {
+    let truncate = |table, oid| Ddl::Truncate(Named { schema: "s".into(), name: String::from(table), oid });
+    let messages = [truncate("root", 5), truncate("root", 9), truncate("other", 6)];
+    check(messages, &mut pins(&[("root", 5, &[6])]), &["reload root (a partition was truncated)"]);
+}
+
+#[test]
 fn tables_of_others_do_not_matter() {
     let mut pins = pins(&[]);
     let mut other = told("ALTER TABLE", "x", 1, &[2]);
