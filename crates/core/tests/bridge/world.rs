@@ -48,6 +48,8 @@ pub struct World {
     pub commits: Vec<Progress>,
     pub confirmed: Vec<u64>,
     pub stopped: Option<Stop>,
+    /// Relations that were asked about, by name.
+    pub asked: Vec<String>,
     pub now: Duration,
     start: Progress,
     large: Large,
@@ -84,6 +86,7 @@ impl World {
             commits: Vec::new(),
             confirmed: Vec::new(),
             stopped: None,
+            asked: Vec::new(),
             now: NOW,
             start,
             large,
@@ -156,6 +159,7 @@ impl World {
             match action {
                 Action::Produce(mut batch) => batch.drain().for_each(|record| self.produced(record)),
                 Action::NeedSchema(relation) => {
+                    self.asked.push(relation.table.clone());
                     let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
                     let columns = relation.columns.len();
                     let facts = CatalogFacts {
@@ -201,6 +205,12 @@ pub fn begin(commit: u64, xid: u32) -> Vec<u8> {
 
 pub fn commit(commit: u64, end: u64) -> Vec<u8> {
     [&b"C\0"[..], &commit.to_be_bytes(), &end.to_be_bytes(), &0_i64.to_be_bytes()].concat()
+}
+
+/// A message of the event triggers.
+pub fn ddl(content: &str) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [b"M\x01\0\0\0\0\0\0\0\x01penstock.ddl\0", &length[..], content.as_bytes()].concat()
 }
 
 /// `public.t (id text, account text, note text)`, identity FULL, OID 16384.

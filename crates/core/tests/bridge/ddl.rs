@@ -1,0 +1,106 @@
+//! Messages about DDL in the stream: where they act, and what is remembered of them.
+
+use penstock_core::bridge::Stop;
+use penstock_core::fault::Fault;
+use penstock_wire::lsn::CommitLsn;
+
+use crate::world::{World, begin, commit, ddl, insert, one_insert, relation};
+
+const DROP: &str = r#"{"v":1,"tag":"DROP TABLE","kind":"drop","schema":"public","name":"t","oid":16384}"#;
+
+fn pinned(world: &World, commit: usize) -> Vec<u32> {
+    world.commits[commit].key_pins.iter().map(|pin| pin.table_oid).collect()
+}
+
+#[test]
+fn a_dropped_table_is_truncated_in_every_partition_at_its_events_position() {
+    let mut world = World::new(100);
+    one_insert(&mut world, 100);
+    world.feed(&begin(200, 8));
+    world.feed(&insert("2", Some("a")));
+    world.feed(&ddl(DROP));
+    world.feed(&commit(200, 250));
+    world.drained();
+    let truncates = &world.records[2..];
+    let mut partitions: Vec<u32> = truncates.iter().map(|record| record.0).collect();
+    partitions.sort_unstable();
+    assert_eq!(partitions, [0, 1, 2]);
+    for (_, _, _, header) in truncates {
+        assert_eq!((header.position.commit_lsn, header.position.seq.0), (CommitLsn::new(200), 16));
+    }
+}
+
+/// The progress of a group that is being committed while a later transaction is read must not know what that one did: after a
+/// crash the later one is read again, and would lead to nothing.
+#[test]
+fn what_is_pinned_goes_into_the_progress_that_covers_it() {
+    let mut world = World::new(100);
+    one_insert(&mut world, 100);
+    world.drained();
+    world.feed(&begin(200, 8));
+    world.feed(&ddl(DROP));
+    world.feed(&commit(200, 250));
+    world.deliver();
+    assert_eq!((world.commits.len(), pinned(&world, 0)), (1, vec![16_384]));
+    world.committed();
+    world.drained();
+    world.deliver();
+    assert_eq!((world.commits.len(), pinned(&world, 1)), (2, vec![0]));
+}
+
+#[test]
+fn relations_are_asked_about_when_a_change_needs_them() {
+    let mut world = World::new(100);
+    world.feed(&begin(100, 7));
+    world.feed(&relation());
+    assert!(world.asked.is_empty(), "a partition's relation is sent, and never needed");
+    world.feed(&insert("1", Some("a")));
+    world.feed(&insert("2", Some("a")));
+    world.feed(&commit(100, 150));
+    assert_eq!(world.asked, ["t"]);
+    world.drained();
+    world.deliver();
+    world.committed();
+    // After a restart the transaction comes again and is skipped; the server does not describe the table another time.
+    let mut world = World::resume(world.commits[0].clone());
+    world.feed(&begin(100, 7));
+    world.feed(&relation());
+    world.feed(&insert("1", Some("a")));
+    world.feed(&insert("2", Some("a")));
+    world.feed(&commit(100, 150));
+    assert!(world.asked.is_empty(), "what is delivered need not be described");
+    world.feed(&begin(200, 8));
+    world.feed(&insert("3", Some("a")));
+    world.feed(&commit(200, 250));
+    world.drained();
+    assert_eq!((world.asked.len(), world.records.len()), (1, 1));
+}
+
+#[test]
+fn a_message_of_a_delivered_transaction_leads_to_nothing() {
+    let mut world = World::new(100);
+    one_insert(&mut world, 100);
+    world.feed(&begin(200, 8));
+    world.feed(&ddl(DROP));
+    world.feed(&commit(200, 250));
+    world.drained();
+    world.deliver();
+    let mut resumed = World::resume(world.commits[0].clone());
+    resumed.feed(&begin(200, 8));
+    resumed.feed(&ddl(DROP));
+    resumed.feed(&commit(200, 250));
+    resumed.drained();
+    assert!(resumed.records.is_empty());
+}
+
+#[test]
+fn a_message_of_newer_triggers_stops_and_one_of_nobody_loads_everything_again() {
+    let mut world = World::new(100);
+    one_insert(&mut world, 100);
+    world.feed(&begin(200, 8));
+    world.feed(&ddl("nonsense"));
+    let reloads = world.bridge.take_reloads();
+    assert_eq!((reloads.len(), reloads[0].table.as_str(), reloads[0].at.seq.0), (1, "t", 8));
+    world.feed(&ddl(r#"{"v":2}"#));
+    assert!(matches!(&world.stopped, Some(Stop::Fault(fault)) if matches!(**fault, Fault::Ddl { .. })));
+}
