@@ -16,6 +16,7 @@ fn a_type_that_is_gone_is_known_from_the_stream() {
     ));
     scene.again();
     assert_eq!(tell(&scene.records(), &["id", "m", "n"]), ["c (1 - -)", "c (2 glad 7)"]);
+    assert!(!scene.bridge.log().contains("the type of a column is gone"), "the catalog was asked");
     scene.stop();
 }
 
