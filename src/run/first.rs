@@ -12,7 +12,7 @@ use penstock_wire::lsn::{EndLsn, Lsn};
 use super::opening::{Fresh, Start, pinned, slot, stored_progress, topic};
 use super::shell::{RunError, Shell};
 use crate::catalog::findings::{Facts, Severity, findings};
-use crate::catalog::{Catalog, Rows, Step, Table, mute_partitions};
+use crate::catalog::{Catalog, CatalogError, Rows, Step, Table, mute_partitions};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 
@@ -46,6 +46,12 @@ pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, R
 
 /// What `check` finds and would stop the bridge, but for what a first start makes itself.
 async fn preflight(shell: &Shell) -> Result<(), RunError> {
+    let stops = stopping_findings(shell).await?;
+    if stops.is_empty() { Ok(()) } else { Err(RunError::Findings(stops)) }
+}
+
+/// The same, as text.
+pub(super) async fn stopping_findings(shell: &Shell) -> Result<Vec<String>, CatalogError> {
     let config = &shell.config;
     let mut catalog = shell.catalog.lock().await;
     let server = catalog.server_facts().await?;
@@ -57,8 +63,7 @@ async fn preflight(shell: &Shell) -> Result<(), RunError> {
         Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), triggers, tables: &tables };
     let found = findings(&facts, config);
     let stops = found.iter().filter(|finding| finding.severity == Severity::Stop && !finding.mended_by_setup);
-    let stops: Vec<String> = stops.map(ToString::to_string).collect();
-    if stops.is_empty() { Ok(()) } else { Err(RunError::Findings(stops)) }
+    Ok(stops.map(ToString::to_string).collect())
 }
 
 async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {

@@ -16,8 +16,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_until};
 
-use super::SessionEnd;
 use super::shell::{RunError, Shell, clock_us};
+use super::{SessionEnd, catalog_watch};
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::metrics::TableRecords;
 use crate::source::{Connection, Frame, SourceError, StatusUpdate};
@@ -52,6 +52,9 @@ pub struct Streaming<'a> {
     schema: Option<Pin<Box<dyn Future<Output = Step> + 'a>>>,
     /// Ends when the topic is another one.
     topic: Pin<Box<dyn Future<Output = Refusal> + 'a>>,
+    catalog: Pin<Box<dyn Future<Output = catalog_watch::Reading> + 'a>>,
+    /// The last reading of the catalog found something that would stop a start.
+    stops: bool,
     heard: TokioInstant,
     shutdown_deadline: Option<TokioInstant>,
 }
@@ -77,6 +80,7 @@ enum Wake {
     Sink(Option<SinkEvent>),
     Schema(Step),
     Topic(Refusal),
+    Catalog(catalog_watch::Reading),
     Clock,
     StatusDue,
     Tick,
@@ -107,6 +111,8 @@ impl<'a> Streaming<'a> {
             counters: BTreeMap::new(),
             schema: None,
             topic,
+            catalog: Box::pin(catalog_watch::next(shell)),
+            stops: false,
             heard: TokioInstant::now(),
             shutdown_deadline: None,
         }
@@ -162,6 +168,7 @@ impl<'a> Streaming<'a> {
                 event = self.events.recv() => Wake::Sink(event),
                 step = poll_optional(&mut self.schema), if self.schema.is_some() => Wake::Schema(step),
                 refusal = &mut self.topic => Wake::Topic(refusal),
+                reading = &mut self.catalog => Wake::Catalog(reading),
                 Ok(()) = self.clock.changed() => Wake::Clock,
                 _ = status.tick() => Wake::StatusDue,
                 _ = tick.tick() => Wake::Tick,
@@ -200,6 +207,10 @@ impl<'a> Streaming<'a> {
             Wake::Sink(None) => return Err(SessionEnd::SinkGone),
             Wake::Schema(step) => self.schema_step(step)?,
             Wake::Topic(refusal) => return Err(SessionEnd::Refused(Box::new(refusal))),
+            Wake::Catalog(reading) => {
+                self.catalog = Box::pin(catalog_watch::next(self.shell));
+                self.catalog_read(reading, now)?;
+            }
             Wake::Clock => {
                 if let Some(sample) = *self.clock.borrow_and_update() {
                     self.bridge.handle_clock(sample);
@@ -224,6 +235,19 @@ impl<'a> Streaming<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What is found twice is no step of a migration that goes on.
+    fn catalog_read(&mut self, reading: catalog_watch::Reading, now: Duration) -> Result<(), SessionEnd> {
+        let catalog_watch::Reading { stops, seen } = reading;
+        if let Some(seen) = seen {
+            self.bridge.handle_catalog(&seen, now);
+        }
+        let again = std::mem::replace(&mut self.stops, !stops.is_empty());
+        match again && self.stops {
+            true => Err(SessionEnd::Run(Box::new(RunError::Findings(stops)))),
+            false => Ok(()),
+        }
     }
 
     /// Kafka owes an answer and gives none: says so, and in the end gives the producer up.

@@ -44,6 +44,7 @@ use crate::pgoutput::{self, Begin, Commit, LogicalMessage, Message, Relation};
 use crate::relation::{CatalogFacts, Counts, Table};
 use crate::resume::{progress_record, start_of};
 use crate::tables::Tables;
+use crate::watch::Seen;
 
 #[derive(Debug)]
 enum Stream {
@@ -290,6 +291,15 @@ impl Bridge {
             self.handled(handled, now);
         }
         left_out
+    }
+
+    /// The published tables as the catalog shows them, where no trigger tells the stream what happens to them.
+    pub fn handle_catalog(&mut self, seen: &Seen, now: Duration) {
+        match self.tables.lost(seen, &self.settings.rules, &mut self.progress) {
+            Ok(effects) => self.load_again(effects),
+            Err(fault) => self.stop(Stop::Fault(Box::new(fault))),
+        }
+        self.advance(now);
     }
 
     /// A reading of the server's clock.

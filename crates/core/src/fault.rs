@@ -13,6 +13,7 @@ use penstock_wire::types::{NoDecimal, Refusal};
 
 use crate::ddl::message::DdlError;
 use crate::pgoutput::DecodeError;
+use crate::watch::Loss;
 
 /// What stops the bridge.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +161,9 @@ pub enum TableFault {
         /// What the stream sends now.
         found: u32,
     },
+    /// The catalog shows what nothing in the stream has told.
+    #[error(transparent)]
+    Lost(#[from] Loss),
     /// Taken out of the publication.
     #[error("it was taken out of the publication: its changes from there on are not in the stream")]
     Unpublished,
@@ -275,7 +279,10 @@ impl TableFault {
             Self::Renamed { from } => format!(
                 "Rename {schema}.{table} back to {from} if nothing of it was written meanwhile. Or go on with the new name: give it {from}'s rules in the configuration, tables.exclude first of all, and list \"{schema}.{table}\" in tables.accept_missing: both names are loaded again. Take it out of that list afterwards."
             ),
-            Self::Recreated { .. } => format!(
+            Self::Lost(Loss::Renamed { schema: to, table: now }) => format!(
+                "Rename it back. Or give {to}.{now} the rules of {schema}.{table} in the configuration, tables.exclude first of all, and list \"{schema}.{table}\" in tables.accept_missing: both names are loaded again. Take it out of that list afterwards. With Penstock's event triggers (`penstock setup`) the bridge goes on by itself."
+            ),
+            Self::Lost(Loss::Gone | Loss::Replaced { .. }) | Self::Recreated { .. } => format!(
                 "List \"{schema}.{table}\" in tables.accept_missing: readers' rows of it are replaced by a reload. Take it out of the list afterwards. With Penstock's event triggers (`penstock setup`) the bridge goes on by itself."
             ),
             Self::Unpublished => format!(

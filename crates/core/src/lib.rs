@@ -20,3 +20,4 @@ pub mod relation;
 pub mod resume;
 pub mod route;
 mod tables;
+pub mod watch;

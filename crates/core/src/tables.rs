@@ -15,6 +15,7 @@ use crate::ddl::{Announced, Effect, Pins};
 use crate::fault::{Fault, TableFault};
 use crate::pgoutput::{Message, Relation};
 use crate::relation::{self, CatalogFacts, Counts, Rules, Table};
+use crate::watch::{self, Loss, Seen};
 
 /// First OID that Postgres gives to what users create; names of types below it never change.
 const FIRST_USER_OID: u32 = 16_384;
@@ -170,6 +171,32 @@ impl Tables {
         }
         // A name that nobody bears and nothing was written under.
         self.key_pins.retain(|_, pin| (pin.table_oid, pin.key_schema_id) != (0, 0));
+        progress.key_pins = self.key_pins.values().cloned().collect();
+        Ok(effects)
+    }
+
+    /// Tables that are not what was pinned, as the catalog shows: what is accepted is pinned no longer and to be loaded again.
+    pub(crate) fn lost(&mut self, seen: &Seen, rules: &Rules, progress: &mut Progress) -> Result<Vec<Effect>, Fault> {
+        let mut effects = Vec::new();
+        for (pin, loss) in watch::losses(&progress.key_pins, seen, rules) {
+            let former = (pin.schema.clone(), pin.table.clone());
+            let to = match &loss {
+                Loss::Renamed { schema, table } => Some((schema.clone(), table.clone())),
+                Loss::Gone | Loss::Replaced { .. } => None,
+            };
+            let secret = to.as_ref().is_none_or(|to| rules.keep_secrets(&former, to));
+            if !secret || !rules.accepts_missing(&pin.schema, &pin.table) {
+                let source = Box::new(TableFault::Lost(loss));
+                return Err(Fault::Table { schema: pin.schema.clone(), table: pin.table.clone(), source });
+            }
+            if let Some(pin) = self.key_pins.get_mut(&former) {
+                (pin.table_oid, pin.leaves) = (0, Vec::new());
+            }
+            effects.push(reload((&pin.schema, &pin.table), &format!("{loss}; and that is accepted")));
+            if let Some((schema, table)) = to {
+                effects.push(reload((&schema, &table), "it had another name until now, and that is accepted"));
+            }
+        }
         progress.key_pins = self.key_pins.values().cloned().collect();
         Ok(effects)
     }

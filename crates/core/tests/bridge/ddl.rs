@@ -93,6 +93,30 @@ fn a_message_of_a_delivered_transaction_leads_to_nothing() {
     assert!(resumed.records.is_empty());
 }
 
+/// Without triggers, and before the catalog was compared.
+#[test]
+fn a_relation_that_is_not_the_pinned_one_is_refused() {
+    let mut world = World::new(100);
+    one_insert(&mut world, 100);
+    world.drained();
+    world.deliver();
+    let progress = world.commits[0].clone();
+    let again = |table: &str, oid| {
+        let mut progress = progress.clone();
+        (progress.key_pins[0].table, progress.key_pins[0].table_oid) = (table.into(), oid);
+        let mut world = World::resume(progress);
+        world.feed(&begin(200, 8));
+        world.feed(&relation());
+        world.feed(&insert("2", Some("a")));
+        world.refused.map(|fault| fault.to_string()).unwrap_or_default()
+    };
+    assert_eq!(again("t", 16_384), "");
+    assert_eq!(again("t", 0), "", "an older writer pinned no OID");
+    assert!(again("t", 99).contains("another table than the one that was captured (OID 16384, not 99)"));
+    assert!(again("u", 16_384).contains("it was public.u until now"));
+    assert_eq!(again("u", 99), "");
+}
+
 #[test]
 fn a_message_of_newer_triggers_stops_and_one_of_nobody_loads_everything_again() {
     let mut world = World::new(100);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use penstock_core::batch::Record;
 use penstock_core::bridge::{Action, Bridge, Settings, Stop, Wal};
+use penstock_core::fault::Fault;
 use penstock_core::ledger::Delivered;
 use penstock_core::limits::Limits;
 use penstock_core::oversize::Suspect;
@@ -50,6 +51,8 @@ pub struct World {
     pub stopped: Option<Stop>,
     /// Relations that were asked about, by name.
     pub asked: Vec<String>,
+    /// Why one of them cannot be captured.
+    pub refused: Option<Fault>,
     pub now: Duration,
     start: Progress,
     large: Large,
@@ -87,6 +90,7 @@ impl World {
             confirmed: Vec::new(),
             stopped: None,
             asked: Vec::new(),
+            refused: None,
             now: NOW,
             start,
             large,
@@ -167,8 +171,10 @@ impl World {
                         variable_length: vec![true; columns],
                         primary_key: vec!["id".into()],
                     };
-                    let table = self.bridge.describe(&relation, facts).expect("it can be captured");
-                    self.bridge.handle_schema_ready(table, 10, 11, self.now);
+                    match self.bridge.describe(&relation, facts) {
+                        Ok(table) => self.bridge.handle_schema_ready(table, 10, 11, self.now),
+                        Err(fault) => self.refused = Some(fault),
+                    }
                 }
                 Action::Commit(progress) => self.commit(*progress),
                 Action::Confirm(end) => self.confirmed.push(end.end_lsn.raw()),
