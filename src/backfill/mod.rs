@@ -13,7 +13,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_core::backfill::interface::{Ask, Chunk, ChunkRequest, Description, Mark, Surveyed, Undescribed};
+use penstock_core::backfill::interface::{
+    Ask, Chunk, ChunkRequest, Description, Mark, Surveyed, Undescribed, Unsurveyed,
+};
 use penstock_wire::reload::Scope;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -176,7 +178,7 @@ impl Common {
             }
             Ask::Survey { reload, scope } => {
                 let surveyed = self.until_settled(|| self.try_survey(&scope)).await;
-                let surveyed = surveyed.unwrap_or_else(|error| Err(survey::refused(&error)));
+                let surveyed = surveyed.unwrap_or_else(|error| Err(Unsurveyed::Refused(survey::refused(&error))));
                 Some(Answer::Surveyed { reload, surveyed })
             }
             Ask::Describe { table } => {
@@ -195,7 +197,7 @@ impl Common {
     async fn describe(&self, table: &TableName) -> Result<Description, Undescribed> {
         match self.until_settled(|| self.try_describe(table)).await {
             Ok(described) => described.ok_or(Undescribed::Gone),
-            Err(error) => Err(Undescribed::Refused(survey::refused(&error).0)),
+            Err(error) => Err(Undescribed::Refused(survey::refused(&error))),
         }
     }
 

@@ -20,6 +20,7 @@ mod session;
 mod setup;
 mod slot;
 mod table;
+mod triggers;
 mod types;
 
 pub use error::CatalogError;
@@ -29,7 +30,8 @@ pub use publication::{Publication, Published};
 pub use rows::Rows;
 pub use server::{ClockReading, ServerFacts};
 pub use session::Catalog;
-pub use setup::{Step, publication_sql, setup_sql};
+pub use setup::{Step, mute_partitions, publication_sql, setup_sql};
 pub use slot::{Slot, SlotSample, WalStatus};
 pub use table::{Column, Identity, Kind, Partition, Persistence, Table};
+pub use triggers::{TRIGGERS_SQL, Triggers, partition_sql};
 pub use types::ResolvedType;

@@ -59,10 +59,16 @@ enum Command {
         #[arg(long)]
         from_now: bool,
     },
-    /// Create topics, publication and slot, in this order, and write the first progress record.
+    /// Create topics, publication, event triggers and slot, in this order, and write the first progress record.
+    ///
+    /// The event triggers tell the bridge of DDL that Postgres does not announce; they need a superuser. Where the slot exists
+    /// already, only they are made, or replaced by this version's.
     Setup {
         #[command(flatten)]
         config: ConfigArgs,
+        /// Create nothing; print the SQL, for a database administrator to run. Topics are still `setup`'s.
+        #[arg(long)]
+        print_sql: bool,
     },
     /// Look at everything a bridge needs and say what is not as it must be, each with what mends it.
     ///
@@ -117,9 +123,10 @@ pub fn main() -> ExitCode {
         Command::Run { config, from_now } => {
             with_config(&config, |config| bridge::run(config, Start { from_now, setup_only: false }))
         }
-        Command::Setup { config } => {
-            with_config(&config, |config| bridge::run(config, Start { from_now: false, setup_only: true }))
-        }
+        Command::Setup { config, print_sql } => with_config(&config, |config| match print_sql {
+            true => bridge::print_sql(&config),
+            false => bridge::run(config, Start { from_now: false, setup_only: true }),
+        }),
         Command::Replay(args) => replay::run(&args, false),
         Command::Tail(args) => replay::run(&args, true),
         Command::Check(args) => with_config(&args.config, |config| check::run(&config, &args)),

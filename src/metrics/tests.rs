@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_core::ledger::LastCommit;
@@ -27,6 +28,7 @@ fn group(oldest_commit_time_us: Option<i64>) -> GroupEnd {
         last_commit: LastCommit { commit_time_us: 4_000_000, ..LastCommit::default() },
         postgres_clock_us: 6_500_000,
         partitions: Vec::new(),
+        reloads: Arc::default(),
         records: 12,
         transactions: 3,
         oldest_commit_time_us,

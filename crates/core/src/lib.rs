@@ -6,6 +6,7 @@
 pub mod backfill;
 pub mod batch;
 pub mod bridge;
+pub mod ddl;
 mod emit;
 pub mod fault;
 mod group;
@@ -20,3 +21,4 @@ pub mod relation;
 pub mod resume;
 pub mod route;
 mod tables;
+pub mod watch;

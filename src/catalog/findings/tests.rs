@@ -16,6 +16,7 @@ struct World {
     server: ServerFacts,
     publication: Option<Publication>,
     slot: Option<Slot>,
+    triggers: Triggers,
     tables: BTreeMap<TableName, Table>,
     settings: Vec<(&'static str, &'static str)>,
 }
@@ -90,6 +91,7 @@ fn world() -> World {
             generated_columns: false,
             tables: [(policies(), Published::default())].into(),
         }),
+        triggers: Triggers::Whole,
         slot: Some(Slot {
             name: "penstock_portal".to_owned(),
             plugin: Some("pgoutput".to_owned()),
@@ -144,6 +146,7 @@ impl World {
             server: &self.server,
             publication: self.publication.as_ref(),
             slot: self.slot.as_ref(),
+            triggers: self.triggers,
             tables: &self.tables,
         };
         findings(&facts, &config).iter().map(ToString::to_string).collect()
@@ -159,6 +162,33 @@ fn check(change: impl FnOnce(&mut World), expected: &[&str]) {
     let as_expected =
         found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| found.contains(expected));
     assert!(as_expected, "expected {expected:#?}\nfound {found:#?}");
+}
+
+#[test]
+fn a_partition_whose_truncate_nobody_tells_is_counted() {
+    let expected =
+        "warn table public.policies: a TRUNCATE of 1 of its 2 partitions is not noticed; run: penstock setup";
+    let world = |world: &mut World| {
+        let table = world.tables.get_mut(&policies()).unwrap();
+        table.kind = Kind::Partitioned;
+        table.partitions = vec![partition("a", Identity::Full), partition("b", Identity::Full)];
+        table.partitions[1].tells_truncate = false;
+        world.server.superuser = true;
+    };
+    check(world, &[expected]);
+}
+
+#[test]
+fn triggers_that_are_missing_are_setups_business_and_stop_nobody() {
+    check(|world| world.triggers = Triggers::Missing, &["warn event triggers: they are not there"]);
+    check(|world| world.triggers = Triggers::Other, &["warn event triggers: they are of another version"]);
+    check(
+        |world| {
+            world.triggers = Triggers::Missing;
+            world.settings.push(("SOURCE__EVENT_TRIGGERS", "false"));
+        },
+        &[],
+    );
 }
 
 #[test]
@@ -457,6 +487,7 @@ fn partition(name: &str, identity: Identity) -> Partition {
         kind: Kind::Ordinary,
         persistence: Persistence::Permanent,
         identity,
+        tells_truncate: true,
     }
 }
 
