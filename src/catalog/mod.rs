@@ -10,6 +10,7 @@ mod activity;
 mod error;
 pub mod findings;
 mod key;
+mod message;
 mod ordinary;
 mod parting;
 mod publication;

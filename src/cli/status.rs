@@ -9,6 +9,7 @@ use crate::catalog::SlotSample;
 use crate::config::Config;
 use crate::moment::format_us;
 use crate::registry::Registry;
+use crate::status::reloads::line;
 use crate::status::{Status, status};
 
 #[derive(Clone, Debug, Args)]
@@ -88,6 +89,9 @@ fn progress_text(status: &Status) -> String {
         size(status.delivered_lag_bytes()),
         status.progress_age_s().unwrap_or_default(),
     );
+    for reload in progress.reloads.iter().filter(|reload| !reload.state.is_finished()) {
+        text.push_str(&format!("reload {}\n", line(reload)));
+    }
     text.push_str(&format!("{:>9}  {:>11}  last position (epoch:commit LSN:seq)\n", "partition", "next offset"));
     for entry in &progress.partitions {
         text.push_str(&format!("{:>9}  {:>11}  {}\n", entry.partition, entry.next_offset, entry.last));
