@@ -40,6 +40,7 @@ use error::ReadError;
 pub use news::News;
 use pool::Pool;
 use session::Session;
+pub(crate) use survey::survey;
 
 /// What is waited for, as health tells it.
 const WAIT: &str = "postgres backfill";

@@ -21,7 +21,7 @@ const RANGE_ROWS_MIN: u64 = 50_000;
 const RANGES_PER_WORKER: usize = 2;
 
 /// The ranges of a scope. Inner errors are final; outer ones may be worth another try.
-pub(super) async fn survey(catalog: &mut Catalog, config: &Config, scope: &Scope) -> Result<Surveyed, CatalogError> {
+pub(crate) async fn survey(catalog: &mut Catalog, config: &Config, scope: &Scope) -> Result<Surveyed, CatalogError> {
     let tables = match tables(catalog, config, scope).await? {
         Ok(tables) => tables,
         Err(refused) => return Ok(Err(refused)),
