@@ -39,6 +39,7 @@ mod survey;
 use error::ReadError;
 pub use news::News;
 use pool::Pool;
+use read::Left;
 use session::Session;
 pub(crate) use survey::survey;
 
@@ -161,6 +162,10 @@ fn go_on(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+fn failed(request: &ChunkRequest, error: &ReadError) -> Answer {
+    Answer::ChunkFailed { number: request.number, why: error.why() }
+}
+
 impl Common {
     fn tell(&self, answer: Answer) {
         // Without a receiver nobody asks any more.
@@ -204,24 +209,26 @@ impl Common {
 
     async fn read(&self, request: ChunkRequest) -> Option<Answer> {
         let _permit = self.readers.acquire().await.expect("the semaphore is never closed");
-        let number = request.number;
-        let error = match self.try_read(&request).await {
-            Ok(()) => return None,
-            Err(error) => error,
+        let session = match self.session().await {
+            Ok(session) => session,
+            Err(error) => return Some(failed(&request, &error.into())),
         };
-        // Where the table is gone nothing is left to read; a failure would be tried again for ever.
-        let table = TableName::new(&request.table.0, &request.table.1);
-        if error.is_gone() && self.describe(&table).await.is_err_and(|why| why == Undescribed::Gone) {
-            self.tell(Answer::Described { table: request.table, described: Err(Undescribed::Gone) });
+        let hand_in = |chunk| self.tell(Answer::Chunk(chunk));
+        match read::read(&session, &request, hand_in, self.try_mark(&request.high)).await {
+            Ok(Left::Clean) => self.sessions.put(session),
+            Ok(Left::Copying) => {}
+            Err(error) => {
+                let table = TableName::new(&request.table.0, &request.table.1);
+                // Where the table is gone nothing is left to read; a failure would be tried again for ever.
+                if error.is_gone() && self.describe(&table).await.is_err_and(|why| why == Undescribed::Gone) {
+                    let table = request.table.clone();
+                    self.tell(Answer::Described { table, described: Err(Undescribed::Gone) });
+                }
+                // Told before the session, and the lock with it, is dropped.
+                self.tell(failed(&request, &error));
+            }
         }
-        Some(Answer::ChunkFailed { number, why: error.why() })
-    }
-
-    async fn try_read(&self, request: &ChunkRequest) -> Result<(), ReadError> {
-        let session = self.session().await?;
-        read::read(&session, request, |chunk| self.tell(Answer::Chunk(chunk))).await?;
-        self.sessions.put(session);
-        Ok(())
+        None
     }
 
     async fn try_barrier(&self) -> Result<u64, CatalogError> {

@@ -130,8 +130,8 @@ async fn resume(
     let clock = format_us(progress.postgres_clock_us);
     let seen = format!("resumes in epoch {} behind {}, Postgres' clock then {clock}", progress.epoch, progress.end_lsn);
     report.look(SUBJECT, seen);
-    let of_all = progress.reloads.iter().filter(|reload| reload.scope == Scope::default());
-    match of_all.clone().find(|reload| !reload.state.is_finished()).or(of_all.last()) {
+    let of_all = || progress.reloads.iter().filter(|reload| reload.scope == Scope::default());
+    match of_all().find(|reload| !reload.state.is_finished()).or_else(|| of_all().next_back()) {
         _ if progress.load_complete => {}
         Some(reload) if !reload.state.is_finished() => report.look(SUBJECT, format!("under way: {}", line(reload))),
         Some(reload) => {

@@ -153,7 +153,7 @@ async fn small_tables_and_accounts_are_one_range() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_with_its_remedy() {
-    let mut work = work(
+    let work = work(
         "CREATE TABLE keyless (id int, account_id int); CREATE TABLE alien (id int PRIMARY KEY);
          CREATE TABLE hidden (id int PRIMARY KEY, account_id int); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
          CREATE TABLE closed (id int PRIMARY KEY, account_id int)",
