@@ -41,6 +41,13 @@ async fn wait_for_lock(work: &Work) {
     work.until("SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' AND relation IN (SELECT oid FROM pg_class WHERE relname IN ('t', 't_1', 't_2'))").await;
 }
 
+/// Somebody else has the table for himself.
+async fn wait_granted(work: &Work) {
+    let relation = work.sql("SELECT 't'::regclass::oid");
+    let lock = "SELECT count(*) = 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'";
+    work.until(&format!("{lock} AND relation = {relation}")).await;
+}
+
 /// The stream tells the order of the commits: the chunk's high mark, then what had to wait for it.
 #[tokio::test]
 async fn whatever_alters_or_empties_the_table_commits_behind_the_high_mark() {
@@ -73,6 +80,21 @@ async fn whatever_alters_or_empties_the_table_commits_behind_the_high_mark() {
         assert_eq!(work.marks(), [request.low.as_str(), request.high.as_str(), "altered"], "{ddl}");
         assert!(work.sessions().iter().all(|state| state == "idle"), "{:?}", work.sessions());
     }
+}
+
+/// A snapshot that is older than a rewriting ALTER sees no row of the table, and nothing else tells that it was rewritten.
+#[tokio::test]
+async fn a_table_that_is_being_rewritten_is_read_behind_that() {
+    let mut work = work(WIDE);
+    let request = work.request("t").await;
+    let rewriting =
+        run(&work, "BEGIN; ALTER TABLE t ALTER COLUMN note TYPE text USING note || ''; SELECT pg_sleep(3); COMMIT");
+    wait_granted(&work).await;
+    match work.answer(Ask::Read(ChunkRequest { rows_max: 50, ..request })).await {
+        Answer::Chunk(chunk) => assert_eq!(chunk.rows.len(), 50),
+        other => panic!("{}", kind(&other)),
+    }
+    rewriting.join().unwrap();
 }
 
 #[tokio::test]
@@ -108,10 +130,7 @@ async fn a_chunk_that_waits_for_its_lock_is_given_up_too() {
     let mut work = work(WIDE);
     let request = work.request("t").await;
     let holder = run(&work, "BEGIN; LOCK TABLE t; SELECT pg_sleep(8); COMMIT");
-    work.until(
-        "SELECT count(*) = 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = 't'::regclass",
-    )
-    .await;
+    wait_granted(&work).await;
     work.backfiller.ask(Ask::Read(request));
     let waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'penstock backfill' AND wait_event_type = 'Lock' AND datname = current_database()";
     work.until(waiting).await;
@@ -130,10 +149,7 @@ async fn a_lock_that_is_not_given_in_time_is_told() {
     let mut work = work(WIDE);
     let request = work.request("t").await;
     let holder = run(&work, "BEGIN; LOCK TABLE t; SELECT pg_sleep(11); COMMIT");
-    work.until(
-        "SELECT count(*) = 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = 't'::regclass",
-    )
-    .await;
+    wait_granted(&work).await;
     assert_eq!(work.fail(request).await, "55P03: canceling statement due to lock timeout");
     holder.join().unwrap();
     assert!(work.sessions().iter().all(|state| state == "idle"), "{:?}", work.sessions());
