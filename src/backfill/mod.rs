@@ -308,7 +308,7 @@ impl Common {
     }
 
     async fn wait(&self, error: &CatalogError, pause: &mut Duration) {
-        self.health.waits_for(WAIT, describe(error));
+        self.health.waits_beside(WAIT, describe(error));
         tokio::time::sleep(*pause).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
     }

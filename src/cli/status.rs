@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::moment::format_us;
 use crate::registry::Registry;
 use crate::status::reloads::line;
-use crate::status::{Status, status};
+use crate::status::{Readiness, Status, status};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct StatusArgs {
@@ -50,6 +50,9 @@ fn text(status: &Status) -> String {
         None => "Delivering.\n".to_owned(),
         Some(cause) => format!("Standing still: {cause}.\n"),
     };
+    if let Readiness::Delayed(reason) = &status.readiness {
+        text.push_str(&format!("Beside that it waits: {reason}.\n"));
+    }
     match (status.slot(), &status.postgres) {
         (Some(slot), _) => text.push_str(&slot_text(status.slot_name(), slot)),
         (None, Ok(_)) => text.push_str(&format!("slot {}: there is none\n", status.slot_name())),

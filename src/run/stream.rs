@@ -448,7 +448,7 @@ impl<'a> Streaming<'a> {
         metrics.backfill(self.bridge.reloads());
         self.news.tell(self.bridge.reloads());
         match self.bridge.backfill_waits() {
-            Some(why) => self.shell.health.waits_for("backfill", why.to_owned()),
+            Some(why) => self.shell.health.waits_beside("backfill", why.to_owned()),
             None => self.shell.health.no_longer_waits("backfill"),
         }
         for (relation, counts) in self.bridge.take_counts() {

@@ -41,6 +41,9 @@ impl Bar {
             self.show_line(reload);
             return;
         }
+        if reload.ranges.is_empty() {
+            return;
+        }
         let (done, total) = reload.rows();
         self.bar.set_message(reload.state.as_str());
         self.bar.set_length(total);
@@ -85,6 +88,18 @@ fn pace(rows: u64, left: u64, elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_wire::reload::ReloadRange;
+
+    #[test]
+    fn a_bar_can_be_drawn_whatever_is_known() {
+        let bar = Bar::new(false);
+        let range = |rows, rows_estimated| ReloadRange { rows, rows_estimated, ..ReloadRange::default() };
+        for ranges in [vec![], vec![range(0, 0)], vec![range(5, 3)], vec![range(0, u64::MAX), range(u64::MAX, 1)]] {
+            bar.show(&Reload { ranges, state: ReloadState::Running, ..Reload::default() });
+            bar.say("said meanwhile");
+        }
+        bar.end();
+    }
 
     #[test]
     fn a_pace_is_told_once_there_is_one() {
