@@ -115,7 +115,7 @@ impl Registry {
         let registered = match self.persist(subject, health, attempt).await {
             Ok(registered) => registered,
             Err(RegistryError::Incompatible { subject, reason, .. }) => {
-                let (rule, difference) = tokio::join!(self.rules.of(&subject), self.difference(&subject, schema));
+                let (rule, difference) = tokio::join!(self.rules.refusing(&subject), self.difference(&subject, schema));
                 return Err(RegistryError::Incompatible { subject, rule, difference, reason });
             }
             Err(error) => return Err(error),

@@ -26,8 +26,8 @@ impl Rules {
         Ok(Self { client, url, login })
     }
 
-    /// The subject's own, or the one for all; `None` if the registry does not say.
-    pub(super) async fn of(&self, subject: &str) -> Option<String> {
+    /// The rule that has refused a schema of the subject: its own, or the one for all; `None` if the registry does not say.
+    pub(super) async fn refusing(&self, subject: &str) -> Option<String> {
         match self.ask(&["config", subject]).await {
             Some(rule) => Some(rule),
             None => self.ask(&["config"]).await,
@@ -44,8 +44,9 @@ impl Rules {
         let answer = request.send().await.ok().filter(|answer| answer.status() == StatusCode::OK)?;
         let answer: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
         let rule = answer.get("compatibilityLevel")?.as_str()?;
-        // It goes into a message: a word, whatever answered.
+        // It goes into a message: a word, whatever answered. What has refused is not NONE, which is what Apicurio (2.6) says of
+        // a subject without a rule of its own.
         let is_word = !rule.is_empty() && rule.len() < 40 && rule.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-        is_word.then(|| rule.to_owned())
+        (is_word && rule != "NONE").then(|| rule.to_owned())
     }
 }

@@ -11,6 +11,7 @@ mod oversized;
 mod planted;
 mod reader;
 mod scene;
+mod schema_change;
 mod semantics;
 mod takeover;
 mod types;
