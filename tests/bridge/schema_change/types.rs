@@ -68,9 +68,9 @@ fn wider_types_go_on_under_the_rule_backward() {
         [
             format!("c (1 1 1 0.5 v {micros})"),
             format!("c (2 2 2 0.5 w {micros})"),
-            format!("c (3 70000 5000000000 1e300 more than twenty letters {earlier})"),
+            format!("c (3 70000 5000000000 1e+300 more than twenty letters {earlier})"),
             format!("u (1 1 1 0.5 v {micros}) (1 1 4 0.5 v {micros})"),
-            format!("d (3 70000 5000000000 1e300 more than twenty letters {earlier})"),
+            format!("d (3 70000 5000000000 1e+300 more than twenty letters {earlier})"),
             "tombstone".to_owned(),
         ]
     );
