@@ -3,7 +3,6 @@
 //! The bridge may be running. So they are read in the order in which each can only have grown: the slot, then progress,
 //! which is never behind it, then the topic and the server, which are never behind progress.
 
-use penstock_core::backfill::interface::Refused;
 use penstock_core::resume::{Decision, Pinned, Refusal, Server, Slot, Topic, decide};
 use penstock_wire::progress::Progress;
 use penstock_wire::reload::Scope;
@@ -171,7 +170,7 @@ async fn load(
     }
     match survey(catalog, config, &Scope::default()).await? {
         Ok(_) => report.look(SUBJECT, format!("{what}; penstock run loads them")),
-        Err(Refused(why)) => report.warn(SUBJECT, format!("{what}, and they cannot be loaded"), why),
+        Err(why) => report.warn(SUBJECT, format!("{what}, and they cannot be loaded"), why.why().to_owned()),
     }
     Ok(())
 }

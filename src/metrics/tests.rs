@@ -33,7 +33,6 @@ fn group(oldest_commit_time_us: Option<i64>) -> GroupEnd {
         records: 12,
         transactions: 3,
         oldest_commit_time_us,
-        reloads: Arc::default(),
     }
 }
 

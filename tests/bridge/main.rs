@@ -14,6 +14,7 @@ mod oversized;
 mod planted;
 mod reader;
 mod scene;
+mod schema_change;
 mod semantics;
 mod takeover;
 mod types;

@@ -6,7 +6,7 @@
 mod identity;
 mod moves;
 mod quiet;
-mod replay;
+pub mod replay;
 mod secrets;
 mod shape;
 mod transactions;

@@ -391,6 +391,13 @@ fn account_and_key_columns() {
             "stop table public.policies: it has no account column account_id (did you mean acount_id?); name the column that tells the account ([tables.\"public.policies\"] account_column",
         ],
     );
+    for names in ["tenant_id, account_id", "account_id, tenant_id"] {
+        check(|w| w.set("TABLES__ACCOUNT_COLUMN", names), &[]);
+    }
+    check(
+        |w| w.set("TABLES__ACCOUNT_COLUMN", "tenant_id, account"),
+        &["stop table public.policies: it has no account column tenant_id or account (did you mean account_id?)"],
+    );
     for (oid, fits) in [
         (UUID, true),
         (TEXT, true),
@@ -549,6 +556,13 @@ fn names_that_mean_nothing() {
     check(
         |w| w.set("TABLES__DECIMAL", "public.policies.amount"),
         &["stop tables.decimal: table public.policies has no column amount; correct the name"],
+    );
+    check(
+        |w| {
+            w.set("TABLES__DECIMAL", "public.policies.amount");
+            w.set("TABLES__ACCEPT_ABSENT", "public.policies.amount");
+        },
+        &[],
     );
 }
 
