@@ -207,7 +207,7 @@ fn values_that_make_no_sense_are_refused_with_a_remedy() {
             "group_bytes_max = 100_000_000",
             "limits.group_bytes_max: 100000000 never fits into the bytes in flight",
         ),
-        ("faults", "poison = \"dead_letter\"", "faults.poison: \"dead_letter\" is not known; accepted: halt"),
+        ("faults", "poison = \"skip\"", "faults.poison: \"skip\" is not known; accepted: halt, dead_letter"),
         (
             "faults",
             "oversized_transaction = \"skip\"",

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use penstock_core::batch::{Batch, Record};
+use penstock_core::batch::{Batch, Record, Topic};
 use penstock_core::ledger::{Delivered, Ticket};
 use penstock_wire::control::ControlKind;
 use penstock_wire::header::{self as wire, CONTROL_HEADER_NAME, HEADER_NAME};
@@ -41,6 +41,8 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait for a command while nothing is due.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
+/// The partition of dead letters, which belong together, not to accounts.
+const DEAD_LETTER_PARTITION: i32 = 0;
 /// Marks the progress record's delivery report; tickets count groups and never get there.
 const PROGRESS_OPAQUE: usize = usize::MAX;
 
@@ -54,10 +56,21 @@ pub struct Topics {
     pub changes: String,
     /// Its progress topic.
     pub progress: String,
+    /// Its dead letters; only what a batch sends there is ever written to it.
+    pub dead_letters: String,
     /// The change topic's partitions.
     pub partitioner: Partitioner,
     /// The source's name and number: how its records are known.
     pub source: (String, u16),
+}
+
+impl Topics {
+    fn name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Changes => &self.changes,
+            Topic::DeadLetters => &self.dead_letters,
+        }
+    }
 }
 
 /// How the producer is made, and what it writes where nothing may be read: key and value of a record that is always
@@ -225,8 +238,8 @@ struct Reports {
 #[derive(Default)]
 struct Collected {
     delivered: Vec<Delivered>,
-    /// The offset behind the open transaction's last record: by partition of the change topic, and of progress.
-    ends: BTreeMap<i32, i64>,
+    /// The offset behind the open transaction's last record: by topic and partition, and of progress.
+    ends: BTreeMap<(Topic, i32), i64>,
     progress_end: i64,
     failed: Option<KafkaError>,
     progress_delivered: bool,
@@ -271,12 +284,13 @@ impl ProducerContext for Context {
             RESIDUE_OPAQUE => return,
             _ => {}
         }
-        let end = collected.ends.entry(message.partition()).or_default();
+        let ticket = Ticket::from_raw(opaque as u64);
+        let end = collected.ends.entry((ticket.topic(), message.partition())).or_default();
         *end = (*end).max(message.offset() + 1);
         let partition = u32::try_from(message.partition()).ok();
         match partition.and_then(|number| self.0.partitioner.and_then(|partitioner| partitioner.get(number))) {
             Some(partition) => collected.delivered.push(Delivered {
-                ticket: Ticket::from_raw(opaque as u64),
+                ticket,
                 partition,
                 offset: message.offset(),
                 bytes: message.key_len() + message.payload_len(),
@@ -404,14 +418,15 @@ impl Worker<'_> {
             let mut collected = self.reports.lock();
             (std::mem::take(&mut collected.ends), collected.progress_end)
         };
-        let changes = ends.into_iter().map(|(partition, end)| ((self.topics.changes.clone(), partition), end));
-        Claim { ends: changes.chain([((self.topics.progress.clone(), 0), progress_end)]).collect() }
+        let ends =
+            ends.into_iter().map(|((topic, partition), end)| ((self.topics.name(topic).to_owned(), partition), end));
+        Claim { ends: ends.chain([((self.topics.progress.clone(), 0), progress_end)]).collect() }
     }
 
     fn produce(&mut self, mut batch: Batch) -> Result<(), SinkError> {
         self.begin()?;
         for (sent, record) in batch.drain().enumerate() {
-            self.send(to_kafka(&self.topics.changes, record))?;
+            self.send(to_kafka(self.topics, record))?;
             if sent % 1024 == 1023 {
                 self.poll(Duration::ZERO)?;
             }
@@ -499,7 +514,7 @@ impl Worker<'_> {
     }
 }
 
-fn to_kafka<'a>(topic: &'a str, record: Record<'a>) -> BaseRecord<'a, [u8], [u8], usize> {
+fn to_kafka<'a>(topics: &'a Topics, record: Record<'a>) -> BaseRecord<'a, [u8], [u8], usize> {
     let control = record.control;
     let mut headers = OwnedHeaders::new_with_capacity(1 + usize::from(control.is_some()))
         .insert(Header { key: HEADER_NAME, value: Some(&record.header) });
@@ -507,12 +522,18 @@ fn to_kafka<'a>(topic: &'a str, record: Record<'a>) -> BaseRecord<'a, [u8], [u8]
         headers = headers.insert(Header { key: CONTROL_HEADER_NAME, value: Some(kind) });
     }
     let opaque = usize::try_from(record.ticket.into_raw()).expect("a group number fits a pointer");
-    let partition = i32::try_from(record.partition.number()).expect("partition counts are 31 bits");
-    let mut kafka = BaseRecord::with_opaque_to(topic, opaque)
+    let partition = match record.topic {
+        Topic::Changes => i32::try_from(record.partition.number()).expect("partition counts are 31 bits"),
+        Topic::DeadLetters => DEAD_LETTER_PARTITION,
+    };
+    let mut kafka = BaseRecord::with_opaque_to(topics.name(record.topic), opaque)
         .partition(partition)
-        .key(record.key)
         .headers(headers)
         .timestamp(record.timestamp_ms);
+    // Only dead letters may have none: a key is never empty.
+    if !record.key.is_empty() {
+        kafka = kafka.key(record.key);
+    }
     if let Some(value) = record.value {
         kafka = kafka.payload(value);
     }

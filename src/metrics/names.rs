@@ -137,10 +137,16 @@ pub const RECORDS: Metric = counter(
     "Row events handed to Kafka, by table and operation (c, u, d, r); a session that starts over counts what it repeats",
     "",
 );
+pub const DEAD_LETTERS: Metric = counter(
+    "penstock_dead_letters_total",
+    &["table"],
+    "Row events that could not be delivered and went to the dead-letter topic; a session that starts over counts what it repeats",
+    "any: their accounts' readers deny until the account is loaded again",
+);
 pub const RECORDS_DELIVERED: Metric = counter(
     "penstock_records_delivered_total",
     &[],
-    "Records that are durable in Kafka: rows, tombstones, controls",
+    "Records that are durable in Kafka: rows, tombstones, controls, dead letters",
     "",
 );
 pub const TRANSACTIONS_DELIVERED: Metric =
@@ -177,7 +183,7 @@ pub const REGISTRATIONS: Metric = counter(
 );
 
 /// All of them, in the order of `docs/metrics.md`: what pages somebody first.
-pub const ALL: [Metric; 26] = [
+pub const ALL: [Metric; 27] = [
     READY,
     STANDSTILL,
     BUILD_INFO,
@@ -197,6 +203,7 @@ pub const ALL: [Metric; 26] = [
     IN_FLIGHT_BYTES,
     IN_FLIGHT_TRANSACTIONS,
     RECORDS,
+    DEAD_LETTERS,
     RECORDS_DELIVERED,
     TRANSACTIONS_DELIVERED,
     GROUPS,

@@ -5,11 +5,12 @@
 //! 3. What a predecessor left without an end is aborted; then the newest progress is read: nothing can be written behind it
 //!    any more.
 //! 4. Slot, progress and topic are compared.
-//! 5. Progress is held against what readers can read of each partition; then the stream goes on behind it.
+//! 5. Progress is held against what readers can read of each partition and of the dead letters; then the stream goes on behind it.
 //!
 //! A first start, where none of the three exists, makes topics, publication and slot before step 1, and the first progress
 //! record, with an epoch record in every partition, after step 5.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use penstock_core::bridge::{Bridge, ClockSample};
@@ -17,19 +18,22 @@ use penstock_core::oversize::Suspect;
 use penstock_core::resume::{self, Decision, Pinned, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
+use penstock_wire::position::Position;
 use penstock_wire::progress::Progress;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
-use super::settling::{readable, settle};
-use super::shell::{RunError, Shell, clock_us};
+use super::settling::{letters, readable, settle};
+use super::shell::{RecordBytes, RunError, Shell, clock_us};
 use super::stream::Streaming;
 use super::{SessionEnd, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
+use crate::kafka::ends::Place;
+use crate::kafka::letters::Letters;
 use crate::kafka::progress::{ProgressError, read_newest};
 use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
-use crate::kafka::topics::{TopicState, Topics, describe};
+use crate::kafka::topics::{TopicState, Topics, TopicsError, describe, identity as topic_identity};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
 
 /// SQLSTATE of a slot that another process holds.
@@ -103,7 +107,7 @@ async fn open<'a>(
     }
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
-    let (sink, mut events, record_bytes_max) = loop {
+    let (sink, mut events, bytes_max) = loop {
         match while_alive(connection, shell, shutdown, fence(shell)).await? {
             Ok(fenced) => break fenced,
             Err(SessionEnd::Kafka(error)) if !matches!(error, SinkError::Fenced) => {
@@ -113,10 +117,10 @@ async fn open<'a>(
         }
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
-    let progress = loop {
+    let (progress, letters) = loop {
         let decided = decide(shell, &identity, fresh.as_ref(), &sink, &mut events);
         match while_alive(connection, shell, shutdown, decided).await? {
-            Ok(progress) => break progress,
+            Ok(decided) => break decided,
             Err(SessionEnd::Run(error)) if error.class() == Class::Retry => {
                 shell.health.waits_for("start", super::describe(&*error));
             }
@@ -132,10 +136,11 @@ async fn open<'a>(
     }
     let began = Instant::now();
     let (topic_id, partition_count) = (progress.topic_id.clone(), progress.partition_count);
-    let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
+    let mut bridge = Bridge::new(shell.settings(bytes_max), progress, Duration::ZERO);
     if let Some(fresh) = fresh.as_ref() {
         bridge.open_epoch(&fresh.detail, fresh.clock_us, Duration::ZERO);
     }
+    bridge.know_dead_letters(letters);
     if let Some(suspect) = suspect {
         bridge.heed(suspect);
     }
@@ -191,26 +196,34 @@ async fn while_alive<T>(
     }
 }
 
-/// The largest record, key and value: what is configured, or what the topic takes if that is less. A broker that is away,
-/// or does not tell, is taken at the configuration's word; a batch that it then refuses starts a new session, which asks
-/// again.
-async fn record_bytes_max(shell: &Shell) -> usize {
-    let settings = match Topics::new(&shell.brokers()) {
-        Ok(topics) => topics.settings(&shell.names().changes).await,
-        Err(error) => Err(error),
+/// The largest records: what is configured, or what their topics take if that is less. A broker that is away, or does not
+/// tell, is taken at the configuration's word; a batch that it then refuses starts a new session, which asks again.
+async fn record_bytes(shell: &Shell) -> RecordBytes {
+    let names = shell.names();
+    let change = topic_bytes_max(shell, &names.changes).await.min(shell.config.limits.record_bytes_max);
+    let dead_letter = match shell.writes_dead_letters() {
+        true => topic_bytes_max(shell, &names.dead_letter()).await.min(change),
+        false => 0,
     };
-    let taken = settings.ok().and_then(|settings| settings.get("max.message.bytes")?.parse().ok());
-    let bytes = taken.unwrap_or(usize::MAX).min(shell.config.limits.record_bytes_max);
-    bytes.saturating_sub(BATCH_FRAMING_BYTES)
+    let without_framing = |bytes: usize| bytes.saturating_sub(BATCH_FRAMING_BYTES);
+    RecordBytes { change: without_framing(change), dead_letter: without_framing(dead_letter) }
 }
 
-/// Step 2: a producer that has fenced its predecessor, its reports, and the largest record it takes.
-async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usize), SessionEnd> {
-    let record_bytes_max = record_bytes_max(shell).await;
+async fn topic_bytes_max(shell: &Shell, topic: &str) -> usize {
+    let settings = match Topics::new(&shell.brokers()) {
+        Ok(topics) => topics.settings(topic).await,
+        Err(error) => Err(error),
+    };
+    settings.ok().and_then(|settings| settings.get("max.message.bytes")?.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// Step 2: a producer that has fenced its predecessor, its reports, and the largest records it takes.
+async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, RecordBytes), SessionEnd> {
+    let bytes_max = record_bytes(shell).await;
     let (sender, mut events) = unbounded_channel();
     let making = Making {
         brokers: shell.brokers(),
-        config: shell.brokers().producer(&shell.transactional_id(), record_bytes_max),
+        config: shell.brokers().producer(&shell.transactional_id(), bytes_max.change),
         aborted: shell.epoch_record(),
     };
     let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
@@ -220,7 +233,7 @@ async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usi
     match events.recv().await {
         Some(SinkEvent::Ready) => {
             shell.health.no_longer_waits("kafka");
-            Ok((sink, events, record_bytes_max))
+            Ok((sink, events, bytes_max))
         }
         Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
         Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed | SinkEvent::Readable)
@@ -228,14 +241,14 @@ async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usi
     }
 }
 
-/// Steps 3 to 5.
+/// Steps 3 to 5: progress, and the dead letters behind what the slot was told.
 async fn decide(
     shell: &Shell,
     identity: &SystemIdentity,
     fresh: Option<&Fresh>,
     sink: &Sink,
     events: &mut UnboundedReceiver<SinkEvent>,
-) -> Result<Progress, SessionEnd> {
+) -> Result<(Progress, BTreeSet<Position>), SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let names = shell.names();
     // A topic that was made just now may not be known to every broker: then the question fails, and is asked again.
@@ -246,26 +259,48 @@ async fn decide(
     } else {
         None
     };
+    let dead_letters = dead_letter_place(shell, fresh.is_some()).await.map_err(refused)?;
     let server = server(shell, identity).await.map_err(refused)?;
     let topic = topic(shell).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
-        return Ok(first_progress(shell, fresh, &server, topic));
+        return Ok((first_progress(shell, fresh, &server, topic), BTreeSet::new()));
     }
     let slot = slot(shell).await.map_err(refused)?;
     match resume::decide(&pinned(shell), &server, slot.as_ref(), stored, topic.as_ref()) {
         Ok(Decision::Resume(progress)) => {
             let partitions = 0..i32::try_from(progress.partition_count).unwrap_or_default();
-            settle(shell, sink, events, partitions.map(|partition| (names.changes.clone(), partition)).collect())
-                .await?;
+            let mut places: Vec<Place> = partitions.map(|partition| (names.changes.clone(), partition)).collect();
+            places.extend(dead_letters.clone());
+            settle(shell, sink, events, places).await?;
             let readable = readable(shell, &progress).await?;
             let confirmed = slot.map(|slot| slot.confirmed).unwrap_or_default();
-            let progress = resume::behind_readable(*progress, readable, confirmed);
+            let letters = match dead_letters {
+                Some(place) => letters(shell, place, &progress, confirmed).await?,
+                None => Letters::default(),
+            };
+            let progress = resume::behind_readable(*progress, readable, letters.lost, confirmed);
             tracing::info!(end_lsn = %progress.end_lsn, epoch = progress.epoch, "resuming");
-            Ok(progress)
+            Ok((progress, letters.readable))
         }
         // Only the slot can have vanished since step 1 took it.
         Ok(Decision::FirstStart) => Err(SessionEnd::Source(SourceError::StreamEnded)),
         Err(refusal) => Err(SessionEnd::Refused(Box::new(refusal))),
+    }
+}
+
+/// Where dead letters go, if any do. A topic that is missing stops the start in step 4, unless it was made just now.
+async fn dead_letter_place(shell: &Shell, made_now: bool) -> Result<Option<Place>, RunError> {
+    let topic = shell.names().dead_letter();
+    if !shell.writes_dead_letters() {
+        return Ok(None);
+    }
+    match topic_identity(&shell.brokers(), &topic).await? {
+        Some(_) => Ok(Some((topic, 0))),
+        None if made_now => {
+            Err(TopicsError::NotReady { topic, reason: "it was made just now, and not every broker knows it".into() }
+                .into())
+        }
+        None => Ok(None),
     }
 }
 

@@ -1,4 +1,7 @@
 //! From one event to its records: numbered, placed, encoded and admitted.
+//!
+//! All of its records or none: where one of them cannot be made, the event is poison (see [`crate::poison`]) and leaves no
+//! trace in the numbers of those behind it.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +16,9 @@ use crate::fault::{Fault, RowFault};
 use crate::ledger::Ledger;
 use crate::outlet::{Outlet, Place};
 use crate::pgoutput::{Begin, Message, Relation};
+use crate::poison::{self, Letter, Policy, Quarantine};
 use crate::relation::Table;
-use crate::route::{self, Change, Version};
+use crate::route::{self, Change, RowEvent, Version};
 
 /// A transaction that is being delivered.
 #[derive(Debug)]
@@ -47,11 +51,11 @@ impl Emit<'_> {
                 self.event();
                 Ok(())
             }
-            Message::Insert { relation, new } => self.row(relation, |table| route::insert(table, &new)),
-            Message::Delete { relation, old } => self.row(relation, |table| route::delete(table, &old)),
+            Message::Insert { relation, new } => self.row(relation, RowEvent::Insert(&new)),
+            Message::Delete { relation, old } => self.row(relation, RowEvent::Delete(&old)),
             Message::Update { relation, old, mut new } => {
                 route::fill_unchanged(&mut new, old.as_ref());
-                self.row(relation, |table| route::update(table, old.as_ref(), &new))
+                self.row(relation, RowEvent::Update { old: old.as_ref(), new: &new })
             }
             Message::Begin(_) | Message::Commit(_) | Message::Relation(_) | Message::Origin | Message::Type => {
                 unreachable!("the bridge handles what is no change")
@@ -65,22 +69,51 @@ impl Emit<'_> {
         self.open.events - 1
     }
 
-    fn row<'a>(
-        &mut self,
-        relation: u32,
-        decide: impl FnOnce(&Table) -> Result<Change<'a>, RowFault>,
-    ) -> Result<(), Fault> {
+    fn row(&mut self, relation: u32, row: RowEvent<'_>) -> Result<(), Fault> {
         let event = self.event();
         let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
         // Taken out so that the table can be numbered while the rest of self is written to.
         let Some(mut table) = self.tables.remove(&relation) else {
             return Err(Fault::UnknownRelation { relation, position });
         };
-        let written = decide(&table).and_then(|change| self.write(&mut table, event, change));
+        let before = (table.mark(), self.open.envelopes);
+        let drafted = route::decide(&table, row).and_then(|change| self.write(&mut table, event, change));
+        let told = drafted.or_else(|fault| {
+            self.outlet.discard();
+            table.rewind(before.0);
+            self.open.envelopes = before.1;
+            self.poison(&mut table, event, row, fault)
+        });
+        match &told {
+            Ok(()) => self.outlet.admit(self.ledger),
+            Err(_) => self.outlet.discard(),
+        }
         let Relation { schema, table: name, .. } = &table.relation;
-        let written = written.map_err(|source| row_fault(schema, name, position, source));
+        let told = told.map_err(|source| row_fault(schema, name, position, source));
         self.tables.insert(relation, table);
-        written
+        told
+    }
+
+    /// The event cannot be told as it is: a dead letter and its control records, if that is what is wanted.
+    fn poison(&mut self, table: &mut Table, event: u64, row: RowEvent<'_>, fault: RowFault) -> Result<(), RowFault> {
+        let (schema_id, bytes_max) = match self.settings.poison {
+            Policy::DeadLetter { schema_id, bytes_max } if poison::is_of_row(&fault) => (schema_id, bytes_max),
+            Policy::DeadLetter { .. } | Policy::Halt => return Err(fault),
+        };
+        let reason = poison::reason(table, row, &fault);
+        let Begin { commit_lsn, commit_time_us, .. } = self.open.begin;
+        let quarantines = poison::quarantines(table, row, &reason, self.settings);
+        for (index, Quarantine { partition, part, key, control }) in quarantines.iter().enumerate() {
+            let at = ControlPlace { commit_lsn, seq: Seq::of_event(event, *part), commit_time_us };
+            let place = at.place(*partition, None);
+            if index == 0 && !self.outlet.knows_dead_letter(&place) {
+                let letter = Letter::new(table, row, &reason, schema_id, bytes_max)?;
+                self.outlet.draft_dead_letter(place, &letter.key, &letter.value);
+                table.count_dead_letter();
+            }
+            draft_control(self.settings, self.outlet, (*partition, at), key, control)?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, table: &mut Table, event: u64, change: Change<'_>) -> Result<(), RowFault> {
@@ -104,7 +137,7 @@ impl Emit<'_> {
         let plan = &table.plan;
         let key = |out: &mut Vec<u8>| plan.encode_key(before.columns, before.account, out);
         let none: Option<fn(&mut Vec<u8>) -> _> = None;
-        self.outlet.put(self.ledger, place, key, none).map(|_| ())
+        self.outlet.draft(place, key, none).map(|_| ())
     }
 
     fn envelope(
@@ -136,7 +169,7 @@ impl Emit<'_> {
         let key = |out: &mut Vec<u8>| plan.encode_key(version.columns, version.account, out);
         let value = |out: &mut Vec<u8>| plan.encode_envelope(&event, out);
         // Numbered although it may be delivered already, counted only if it is not.
-        if self.outlet.put(self.ledger, place, key, Some(value))? {
+        if self.outlet.draft(place, key, Some(value))? {
             table.count(op);
         }
         Ok(())
@@ -186,18 +219,35 @@ pub(crate) struct ControlPlace {
     pub(crate) commit_time_us: i64,
 }
 
+impl ControlPlace {
+    fn place(self, partition: PartitionId, control: Option<&'static str>) -> Place {
+        let Self { commit_lsn, seq, commit_time_us } = self;
+        Place { partition, commit_lsn, seq, commit_time_us, identity_only: false, control }
+    }
+}
+
 /// Appends a control record to one partition.
 pub(crate) fn put_control(
     settings: &Settings,
     outlet: &mut Outlet,
     ledger: &mut Ledger,
+    at: (PartitionId, ControlPlace),
+    key: &ControlKey,
+    control: &Control,
+) -> Result<(), RowFault> {
+    draft_control(settings, outlet, at, key, control)?;
+    outlet.admit(ledger);
+    Ok(())
+}
+
+fn draft_control(
+    settings: &Settings,
+    outlet: &mut Outlet,
     (partition, at): (PartitionId, ControlPlace),
     key: &ControlKey,
     control: &Control,
 ) -> Result<(), RowFault> {
-    let ControlPlace { commit_lsn, seq, commit_time_us } = at;
-    let kind = Some(control.kind.as_str());
-    let place = Place { partition, commit_lsn, seq, commit_time_us, identity_only: false, control: kind };
+    let place = at.place(partition, Some(control.kind.as_str()));
     let (key_id, value_id) = settings.control_schema_ids;
     let encode_key = |out: &mut Vec<u8>| {
         key.encode(key_id, out);
@@ -207,5 +257,5 @@ pub(crate) fn put_control(
         control.encode(value_id, out);
         Ok(())
     };
-    outlet.put(ledger, place, encode_key, Some(encode_value)).map(|_| ())
+    outlet.draft(place, encode_key, Some(encode_value)).map(|_| ())
 }

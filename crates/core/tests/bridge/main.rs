@@ -3,4 +3,5 @@
 mod delivery;
 mod oversize;
 mod parts;
+mod poison;
 mod world;
