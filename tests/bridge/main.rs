@@ -9,6 +9,7 @@ mod majors;
 mod outage;
 mod oversized;
 mod planted;
+mod poison;
 mod reader;
 mod scene;
 mod semantics;

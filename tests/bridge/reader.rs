@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use penstock_wire::control::Control;
+use penstock_wire::dead_letter::DeadLetter;
 use penstock_wire::decode::{Envelope, WriterSchema, account_of_key};
 use penstock_wire::framing;
 use penstock_wire::header::{CONTROL_HEADER_NAME, HEADER_NAME, Header};
@@ -11,7 +12,7 @@ use penstock_wire::partition::Partitioner;
 use penstock_wire::position::Position;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// One record.
@@ -48,6 +49,53 @@ impl Record {
 /// Reads the whole topic, up to its last stable offsets, and checks what holds for every topic: positions rise in every
 /// partition, each names its predecessor, accounts are where they belong.
 pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
+    let mut schemas = Schemas { url: registry_url.to_owned(), known: BTreeMap::new() };
+    let (messages, partitions) = messages(bootstrap, topic);
+    let mut records: Vec<Record> = messages.iter().map(|message| decode(message, &mut schemas)).collect();
+    records.sort_by_key(|record| (record.partition, record.offset));
+    check_every_topic(&records, u32::try_from(partitions).expect("few partitions"));
+    records
+}
+
+/// A dead letter: its place in the order of its source, its key if it has one, the Kafka timestamp, and what it says.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub header: Header,
+    pub key: Option<Vec<u8>>,
+    pub timestamp_ms: i64,
+    pub value: DeadLetter,
+}
+
+/// The dead letters that belong to a change topic, by position, read with the schema that the registry tells. Checks that
+/// each stands there once.
+pub fn read_dead_letters(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Letter> {
+    let mut schemas = Schemas { url: registry_url.to_owned(), known: BTreeMap::new() };
+    let (messages, _) = messages(bootstrap, &format!("{topic}.dead_letter"));
+    let mut letters: Vec<Letter> = messages
+        .iter()
+        .map(|message| {
+            let named = |name: &str| {
+                let mut headers = message.headers().expect("every record has headers").iter();
+                headers.find(|header| header.key == name).and_then(|header| header.value)
+            };
+            assert!(named(CONTROL_HEADER_NAME).is_none(), "a dead letter is no control record");
+            let (id, body) = framing::split(message.payload().expect("a dead letter has a value")).expect("framed");
+            Letter {
+                header: Header::decode(named(HEADER_NAME).expect("every record has the header")).expect("a header"),
+                key: message.key().map(<[u8]>::to_vec),
+                timestamp_ms: message.timestamp().to_millis().expect("a timestamp"),
+                value: DeadLetter::decode_with(schemas.get(id), body).expect("a dead letter"),
+            }
+        })
+        .collect();
+    letters.sort_by_key(|letter| letter.header.position);
+    let twice = letters.windows(2).find(|pair| pair[0].header.position == pair[1].header.position);
+    assert!(twice.is_none(), "a dead letter stands there twice: {twice:?}");
+    letters
+}
+
+/// Everything that a `read_committed` reader gets of a topic, and how many partitions there are.
+fn messages(bootstrap: &str, topic: &str) -> (Vec<OwnedMessage>, usize) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "test-reader")
@@ -66,13 +114,12 @@ pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
         assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("assign");
     }
     consumer.assign(&assignment).expect("assign");
-    let mut schemas = Schemas { url: registry_url.to_owned(), known: BTreeMap::new() };
     let (mut records, mut ended) = (Vec::new(), vec![false; partitions]);
     while ended.contains(&false) {
         match consumer.poll(Duration::from_secs(30)) {
             Some(Ok(message)) => {
                 ended[usize::try_from(message.partition()).expect("a partition")] = false;
-                records.push(decode(&message, &mut schemas));
+                records.push(message.detach());
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 ended[usize::try_from(partition).expect("a partition")] = true
@@ -82,9 +129,7 @@ pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
             None => panic!("read {topic}: nothing for 30 s"),
         }
     }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    check_every_topic(&records, u32::try_from(partitions).expect("few partitions"));
-    records
+    (records, partitions)
 }
 
 fn decode(message: &impl Message, schemas: &mut Schemas) -> Record {
