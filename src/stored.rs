@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::kafka::client::Brokers;
 use crate::kafka::progress::{ProgressError, Stored, read_newest};
-use crate::kafka::topics::{Names, TopicsError, describe};
+use crate::kafka::readers::Readers;
+use crate::kafka::topics::{Names, TopicsError, describe_with};
 use crate::registry::{Registry, RegistryError};
 
 /// A bridge at work has a transaction open for moments; one that stays open belongs to somebody who is stuck.
@@ -47,10 +48,11 @@ pub async fn newest_progress(
     registry: &Registry,
 ) -> Result<Option<Progress>, StoredError> {
     let topic = Names { changes: config.kafka.topic.clone() }.progress();
-    if describe(brokers, &topic).await?.is_none() {
+    let readers = Readers::of(brokers).map_err(|source| TopicsError::Kafka { step: "configure a reader", source })?;
+    if describe_with(readers.clone(), &topic).await?.is_none() {
         return Ok(None);
     }
-    let Some(stored) = read(brokers, &topic, &config.source.name).await? else { return Ok(None) };
+    let Some(stored) = read(&readers, &topic, &config.source.name).await? else { return Ok(None) };
     let health = Health::default();
     let text = match timeout(REGISTRY_PATIENCE, registry.schema(stored.schema_id, &health)).await {
         Ok(text) => text?,
@@ -60,12 +62,12 @@ pub async fn newest_progress(
     Ok(Some(Progress::decode_with(&writer, &stored.body)?))
 }
 
-async fn read(brokers: &Brokers, topic: &str, source_name: &str) -> Result<Option<Stored>, StoredError> {
+async fn read(readers: &Readers, topic: &str, source_name: &str) -> Result<Option<Stored>, StoredError> {
     let deadline = Instant::now() + OPEN_PATIENCE;
     loop {
-        let (brokers, topic, source_name) = (brokers.clone(), topic.to_owned(), source_name.to_owned());
+        let (readers, topic, source_name) = (readers.clone(), topic.to_owned(), source_name.to_owned());
         // librdkafka's questions block.
-        let reading = tokio::task::spawn_blocking(move || read_newest(&brokers, &topic, &source_name)).await;
+        let reading = tokio::task::spawn_blocking(move || read_newest(&readers, &topic, &source_name)).await;
         match reading {
             Ok(Err(ProgressError::OpenTransaction { .. })) if Instant::now() < deadline => sleep(OPEN_PAUSE).await,
             Ok(read) => return Ok(read?),

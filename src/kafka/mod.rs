@@ -5,6 +5,7 @@ pub mod ends;
 pub mod letters;
 pub mod progress;
 pub mod readable;
+pub mod readers;
 pub mod residue;
 pub mod sink;
 pub mod topic_id;

@@ -4,14 +4,16 @@
 //! another source that is still open hides records behind it from `read_committed`, so the last stable offset has to
 //! reach the high watermark first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use penstock_wire::framing;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::client::{Brokers, IsolationLevel};
+use super::ends::{Place, beginnings, ends};
+use super::readers::Readers;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Progress is written about once a second: the newest record is near the end. Doubled until one is found.
@@ -57,20 +59,23 @@ fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> ProgressError {
 
 /// The newest progress of `source_name`, or `None` if it never wrote any. Blocks for seconds at most; an open
 /// transaction of another source is an error to be retried.
-pub fn read_newest(brokers: &Brokers, topic: &str, source_name: &str) -> Result<Option<Stored>, ProgressError> {
-    let everything: BaseConsumer =
-        brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
-    let (start, end) = everything.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
-    let committed: BaseConsumer =
-        brokers.reader(IsolationLevel::ReadCommitted).create().map_err(kafka("configure a reader"))?;
-    let (_, stable_end) = committed.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
+pub fn read_newest(readers: &Readers, topic: &str, source_name: &str) -> Result<Option<Stored>, ProgressError> {
+    let committed = readers.committed();
+    let place = (topic.to_owned(), 0);
+    let only = |offsets: BTreeMap<Place, i64>| {
+        let missing = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
+        offsets.get(&place).copied().ok_or(missing).map_err(kafka("fetch watermarks"))
+    };
+    let end = only(ends(readers.everything(), [&place]).map_err(kafka("fetch watermarks"))?)?;
+    let stable_end = only(ends(committed, [&place]).map_err(kafka("fetch watermarks"))?)?;
+    let start = only(beginnings(committed, [&place]).map_err(kafka("fetch watermarks"))?)?;
     if stable_end < end {
         return Err(ProgressError::OpenTransaction { stable_end, end });
     }
     let mut look_back = LOOK_BACK;
     loop {
         let from = end.saturating_sub(look_back).max(start);
-        let newest = newest_from(&committed, topic, source_name, from)?;
+        let newest = newest_from(committed, topic, source_name, from)?;
         if newest.is_some() || from == start {
             return Ok(newest);
         }
@@ -101,7 +106,7 @@ fn newest_from(
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(newest),
             Some(Err(error)) => return Err(kafka("read progress")(error)),
             None => {
-                let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
+                let code = RDKafkaErrorCode::OperationTimedOut;
                 return Err(kafka("read progress")(KafkaError::MessageConsumption(code)));
             }
         }

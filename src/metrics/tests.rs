@@ -27,6 +27,7 @@ fn group(oldest_commit_time_us: Option<i64>) -> GroupEnd {
         last_commit: LastCommit { commit_time_us: 4_000_000, ..LastCommit::default() },
         postgres_clock_us: 6_500_000,
         partitions: Vec::new(),
+        reloads: Arc::default(),
         records: 12,
         transactions: 3,
         oldest_commit_time_us,
@@ -54,6 +55,7 @@ fn eventful() -> Metrics {
     metrics.schema_registration(Registration::Refused);
     metrics.duplicates_suppressed(4);
     metrics.order_violation();
+    metrics.backfill(&[Reload::default()]);
     metrics.slot(&sample(), EndLsn::new(4 * GIB), EndLsn::new(3 * GIB));
     metrics
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use penstock_core::resume::{self, Refusal, Server};
 use penstock_wire::lsn::{EndLsn, Lsn};
 
+use super::fencing::readers;
 use super::opening::{Fresh, Start, pinned, slot, stored_progress, topic};
 use super::shell::{RunError, Shell};
 use crate::catalog::findings::{Facts, Severity, findings};
@@ -16,8 +17,6 @@ use crate::catalog::{Rows, Step, Table};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 
-const FROM_NOW: &str =
-    "Go on without them with `penstock run --from-now`; readers are told that the load is incomplete";
 /// Creating a slot waits for every transaction that is running.
 const SLOT_PATIENCE: Duration = Duration::from_secs(120);
 /// How long to wait for what was committed before the slot and cannot be seen yet.
@@ -29,13 +28,14 @@ pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, R
     if slot(shell).await?.is_some() {
         return Ok(None);
     }
-    if let Some(progress) = stored_progress(shell).await? {
+    let readers = readers(shell)?;
+    if let Some(progress) = stored_progress(shell, &readers).await? {
         let refusal = Refusal::ProgressWithoutSlot { slot: progress.slot, end: progress.end_lsn };
         return Err(RunError::Refused(Box::new(refusal)));
     }
     // Without slot and progress nothing is asked of the server.
     let nothing = Server { system_identifier: 0, database_oid: 0, timeline: 0, flushed: Lsn(0) };
-    let decision = resume::decide(&pinned(shell), &nothing, None, None, topic(shell).await?.as_ref());
+    let decision = resume::decide(&pinned(shell), &nothing, None, None, topic(shell, &readers).await?.as_ref());
     decision.map_err(|refusal| RunError::Refused(Box::new(refusal)))?;
     create(shell, start).await.map(Some)
 }
@@ -67,15 +67,6 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     };
     let tables = captured(shell).await?;
     let before = rows_text(&shell.catalog.lock().await.rows(&tables).await?);
-    if let Some(rows) = &before
-        && !start.from_now
-        && !start.setup_only
-    {
-        return Err(RunError::LoadIncomplete(format!(
-            "these tables already hold rows, which a bridge that starts now would never deliver: {rows}. \
-             Nothing was created. {FROM_NOW}"
-        )));
-    }
     Topics::new(&shell.brokers())?.create(&shell.names(), creation).await?;
     let mut catalog = shell.catalog.lock().await;
     catalog.create_publication(&config.source.publication, tables.keys()).await?;
@@ -92,20 +83,11 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     tracing::info!(slot = shell.slot(), %from, "created topics, publication and slot");
     let detail = match &rows {
         None => "complete: no captured table held rows at the first start".to_owned(),
-        Some(rows) => format!("incomplete: rows from before the first start are missing: {rows}"),
+        Some(rows) if start.from_now => format!("incomplete: rows from before the first start are missing: {rows}"),
+        Some(rows) => format!("incomplete: rows from before the first start follow by a reload: {rows}"),
     };
     let clock_us = catalog.clock_reading().await?.clock_us;
     Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
-}
-
-/// Why a bridge does not go on behind progress that says the load is incomplete.
-pub(super) async fn load_incomplete(shell: &Shell) -> Result<RunError, RunError> {
-    let tables = captured(shell).await?;
-    let rows = rows_text(&shell.catalog.lock().await.rows(&tables).await?);
-    let rows = rows.unwrap_or_else(|| "no rows are left in them now".to_owned());
-    Ok(RunError::LoadIncomplete(format!(
-        "rows that captured tables held before the first start were never delivered (now: {rows}). {FROM_NOW}"
-    )))
 }
 
 async fn captured(shell: &Shell) -> Result<BTreeMap<TableName, Table>, RunError> {

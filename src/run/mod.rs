@@ -18,6 +18,7 @@ use crate::kafka::sink::SinkError;
 use crate::source::{Class, Connection, SourceError, StatusUpdate};
 
 mod clock;
+mod fencing;
 mod first;
 mod opening;
 mod settling;
@@ -27,7 +28,7 @@ mod topic_watch;
 
 pub use first::rows_text;
 pub use opening::Start;
-pub use shell::{RunError, Shell, clock_us, rules};
+pub use shell::{RunError, Shell, clock_us, nonce, rules};
 
 /// How long the server may take to end the copy before a new connection is cheaper.
 const END_COPY_PATIENCE: Duration = Duration::from_secs(10);

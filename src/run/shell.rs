@@ -1,5 +1,6 @@
 //! What every session shares: the configuration, the catalog, the registry, and where the bridge stands.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -66,9 +67,6 @@ pub enum RunError {
     /// `check` found what must be mended first.
     #[error("{} finding(s) stop the bridge:\n{}", .0.len(), .0.join("\n"))]
     Findings(Vec<String>),
-    /// Rows from before the slot would be missing.
-    #[error("{0}")]
-    LoadIncomplete(String),
     /// Nobody would be able to read it.
     #[error(transparent)]
     Partitions(#[from] PartitionCountError),
@@ -97,7 +95,6 @@ impl RunError {
             | Self::Registry(_)
             | Self::ProgressFormat(_)
             | Self::Findings(_)
-            | Self::LoadIncomplete(_)
             | Self::Partitions(_)
             | Self::Io { .. } => Class::Halt,
         }
@@ -110,9 +107,7 @@ impl RunError {
             Self::Refused(refusal) => Some(refusal.remedy()),
             Self::Source(error) => Some(error.advice().to_owned()),
             Self::Catalog(error) => Some(error.advice().to_owned()),
-            Self::Registry(_) | Self::Findings(_) | Self::LoadIncomplete(_) | Self::Partitions(_) | Self::Io { .. } => {
-                None
-            }
+            Self::Registry(_) | Self::Findings(_) | Self::Partitions(_) | Self::Io { .. } => None,
             Self::Topics(_) | Self::Progress(_) => {
                 Some("Check kafka.brokers, the credentials in kafka.properties, and that the brokers are up.".into())
             }
@@ -234,7 +229,7 @@ impl Shell {
     /// What the bridge is configured with; `bytes_max` is what a record, key and value, may have.
     pub(super) fn settings(&self, bytes_max: RecordBytes) -> Settings {
         let source = &self.config.source;
-        let limits = &self.config.limits;
+        let (limits, backfill) = (&self.config.limits, &self.config.backfill);
         Settings {
             source: SourceInfo {
                 name: source.name.clone(),
@@ -246,6 +241,7 @@ impl Shell {
             source_in_key: source.number_in_key,
             control_schema_ids: self.own_schemas.control,
             rules: rules(&self.config),
+            session: nonce(),
             limits: Limits {
                 in_flight_bytes_max: limits.in_flight_bytes_max,
                 record_bytes_max: bytes_max.change,
@@ -253,6 +249,10 @@ impl Shell {
                 group_records_max: limits.group_records_max,
                 group_age_max: limits.group_age_max,
                 part_age_max: self.part_age_max(),
+                backfill_workers: backfill.workers,
+                backfill_rows_per_second: backfill.rows_per_second,
+                chunk_rows_max: backfill.chunk_rows_max,
+                chunk_bytes_max: backfill.chunk_bytes_max,
                 ..Limits::default()
             },
             poison: match self.config.faults.poison {
@@ -319,7 +319,7 @@ impl Shell {
     pub(super) async fn facts(&self, relation: &Relation) -> Result<CatalogFacts, RunError> {
         let mut catalog = self.catalog.lock().await;
         loop {
-            match facts(&mut catalog, relation).await {
+            match catalog.facts(relation).await {
                 Ok(facts) => {
                     self.health.no_longer_waits("postgres catalog");
                     return Ok(facts);
@@ -377,22 +377,6 @@ async fn register_own(registry: &Registry, topic: &str, health: &Health) -> Resu
     Ok(OwnSchemas { control: (key, value), progress, dead_letter })
 }
 
-async fn facts(catalog: &mut Catalog, relation: &Relation) -> Result<CatalogFacts, CatalogError> {
-    let wanted: Vec<_> = relation.columns.iter().map(|column| (column.type_oid, column.type_modifier)).collect();
-    let types = catalog.types(&wanted).await?;
-    let primary_key = catalog.primary_key(relation.id).await?;
-    let mut facts = CatalogFacts { types: Vec::new(), variable_length: Vec::new(), primary_key };
-    for (resolved, column) in types.into_iter().zip(&relation.columns) {
-        let resolved = resolved.ok_or_else(|| CatalogError::Answer {
-            question: "what the types of a relation's columns are",
-            what: format!("type OID {} of column {} no longer exists", column.type_oid, column.name),
-        })?;
-        facts.types.push(resolved.info);
-        facts.variable_length.push(resolved.out_of_line);
-    }
-    Ok(facts)
-}
-
 /// The configuration's view of tables, as the core wants it.
 pub fn rules(config: &Config) -> Rules {
     let mut rules = Rules { account_column: config.tables.default_account_column().to_owned(), ..Rules::default() };
@@ -428,6 +412,12 @@ pub fn rules(config: &Config) -> Rules {
         });
     }
     rules
+}
+
+/// 16 hexadecimal digits that nobody has had before: the standard library's hasher begins with keys from the system's source
+/// of randomness, other ones each time.
+pub fn nonce() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// This machine's clock, Unix microseconds: for what is only shown or measured.

@@ -1,6 +1,8 @@
 //! The bridge as a process, on real Postgres, Kafka and registry.
 
+mod backfill;
 mod bad_input;
+mod ends;
 mod forgotten;
 mod kills;
 mod load;

@@ -143,6 +143,11 @@ impl Builder {
         &mut self.batch.bytes
     }
 
+    /// The same, to be read: records have their place in it from the moment they are appended.
+    pub fn appended(&self) -> &[u8] {
+        &self.batch.bytes
+    }
+
     /// Makes a record of bytes that were appended behind the last one: a key up to `key_end`, and behind it the value.
     pub fn finish(&mut self, envelope: &Envelope, key_end: usize, value_end: Option<usize>, ticket: Ticket) {
         let start = self.batch.slots.last().map_or(0, Slot::end);

@@ -28,6 +28,7 @@ use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
 use penstock_wire::position::{Part, Position, Seq};
 use penstock_wire::progress::Progress;
 
+use crate::backfill::Backfill;
 use crate::batch::Batch;
 use crate::emit::{ControlPlace, Emit, Open, put_control};
 use crate::fault::Fault;
@@ -42,6 +43,8 @@ use crate::pgoutput::{self, Begin, Commit, Message, Relation};
 use crate::relation::{CatalogFacts, Counts, Table};
 use crate::resume::{progress_record, start_of};
 use crate::tables::Tables;
+
+mod reloading;
 
 #[derive(Debug)]
 enum Stream {
@@ -65,6 +68,7 @@ pub struct Bridge {
     tables: Tables,
     outlet: Outlet,
     ledger: Ledger,
+    backfill: Backfill,
     samples: VecDeque<ClockSample>,
     /// Batches of the group that may not be produced before its predecessor's commit is asked for.
     waiting: VecDeque<Batch>,
@@ -92,6 +96,7 @@ impl Bridge {
             read_to: start.end_lsn,
             tables: Tables::new(&progress),
             ledger: Ledger::new(start),
+            backfill: Backfill::new(&progress, settings.session.clone()),
             samples: VecDeque::new(),
             waiting: VecDeque::new(),
             actions: VecDeque::new(),
@@ -130,7 +135,7 @@ impl Bridge {
                 .expect("an epoch record is smaller than any bound");
         }
         self.outlet.seal();
-        self.ledger.seal(self.read_to, None, clock_us);
+        self.ledger.seal(self.read_to, None, clock_us, self.backfill.remembered());
         self.handle_quiet(now);
     }
 
@@ -156,7 +161,11 @@ impl Bridge {
 
     /// Envelopes made since the last time, by table.
     pub fn take_counts(&mut self) -> impl Iterator<Item = (&Relation, Counts)> {
-        self.tables.take_counts()
+        let backfilled = self.backfill.tables().map(|table| {
+            let counts = table.take_counts();
+            (&table.relation, counts)
+        });
+        self.tables.take_counts().chain(backfilled)
     }
 
     /// Transactions read again and dropped, because they are delivered, since the last time.
@@ -264,6 +273,7 @@ impl Bridge {
 
     /// Time has passed; call it at least every 100 ms.
     pub fn handle_tick(&mut self, now: Duration) {
+        self.ask_backfill(now);
         self.advance(now);
     }
 
@@ -297,6 +307,11 @@ impl Bridge {
             (message, Stream::Skipping { events, .. }) => {
                 *events += events_of(&message);
                 Ok(())
+            }
+            (Message::Logical(message), Stream::Within(open)) => {
+                let (event, begin) = (open.events, open.begin);
+                open.events += 1;
+                self.logical(message, event, begin, now)
             }
             (message, Stream::Within(_)) => self.change(start, message),
         }
@@ -341,6 +356,7 @@ impl Bridge {
             Stream::Between => {}
             Stream::Within(open) => {
                 self.history.ended(&open.begin, open.events)?;
+                self.backfill.delivered(open.begin.xid);
                 self.outlet.seal();
                 self.watch.sealed(open.begin, self.ledger.open_size().1.saturating_sub(open.bytes_before));
                 self.read_to = commit.end_lsn;
@@ -373,10 +389,11 @@ impl Bridge {
             clock_us = sample.clock_us;
             self.samples.pop_front();
         }
-        self.ledger.seal(end, commit, clock_us);
+        self.ledger.seal(end, commit, clock_us, self.backfill.remembered());
     }
 
     fn relation(&mut self, relation: Relation) {
+        self.backfill.reshaped(&relation);
         if self.tables.asks(&relation) {
             self.actions.push_back(Action::NeedSchema(relation));
         }
@@ -391,6 +408,7 @@ impl Bridge {
             settings: &self.settings,
             outlet: &mut self.outlet,
             ledger: &mut self.ledger,
+            backfill: &mut self.backfill,
         };
         emit.change(message)
     }
@@ -412,7 +430,7 @@ impl Bridge {
             return;
         }
         if self.halting.is_some() {
-            return self.halt();
+            return self.halt(now);
         }
         match &self.stream {
             Stream::Within(_) if self.apart => self.close(now),
@@ -496,11 +514,15 @@ impl Bridge {
         }
     }
 
-    /// Stops at a transaction that must not be delivered. Where others share the open group with its beginning, a new session
-    /// has to deliver them first.
-    fn halt(&mut self) {
+    /// Stops at a transaction that must not be delivered. As long as nothing of it is in the open group, that is delivered
+    /// first; where others share the group with its beginning, a new session has to deliver them.
+    fn halt(&mut self, now: Duration) {
         if !self.ledger.is_settled() {
             return;
+        }
+        let (_, bytes, _) = self.ledger.open_size();
+        if matches!(&self.stream, Stream::Within(open) if open.bytes_before > 0 && open.bytes_before == bytes) {
+            return self.close(now);
         }
         let Some(fault) = self.halting.take() else { return };
         match &self.stream {

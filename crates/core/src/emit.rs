@@ -11,6 +11,7 @@ use penstock_wire::lsn::{CommitLsn, Lsn};
 use penstock_wire::partition::PartitionId;
 use penstock_wire::position::{Part, Position, Seq};
 
+use crate::backfill::Backfill;
 use crate::bridge::Settings;
 use crate::fault::{Fault, RowFault};
 use crate::ledger::Ledger;
@@ -40,6 +41,7 @@ pub(crate) struct Emit<'b> {
     pub(crate) settings: &'b Settings,
     pub(crate) outlet: &'b mut Outlet,
     pub(crate) ledger: &'b mut Ledger,
+    pub(crate) backfill: &'b mut Backfill,
 }
 
 impl Emit<'_> {
@@ -47,18 +49,19 @@ impl Emit<'_> {
     pub(crate) fn change(&mut self, message: Message<'_>) -> Result<(), Fault> {
         match message {
             Message::Truncate { relations } => relations.into_iter().try_for_each(|relation| self.truncate(relation)),
-            Message::Logical(_) => {
-                self.event();
-                Ok(())
-            }
             Message::Insert { relation, new } => self.row(relation, RowEvent::Insert(&new)),
             Message::Delete { relation, old } => self.row(relation, RowEvent::Delete(&old)),
             Message::Update { relation, old, mut new } => {
                 route::fill_unchanged(&mut new, old.as_ref());
                 self.row(relation, RowEvent::Update { old: old.as_ref(), new: &new })
             }
-            Message::Begin(_) | Message::Commit(_) | Message::Relation(_) | Message::Origin | Message::Type => {
-                unreachable!("the bridge handles what is no change")
+            Message::Begin(_)
+            | Message::Commit(_)
+            | Message::Relation(_)
+            | Message::Logical(_)
+            | Message::Origin
+            | Message::Type => {
+                unreachable!("the bridge handles what is no change of a table")
             }
         }
     }
@@ -82,10 +85,10 @@ impl Emit<'_> {
             self.outlet.discard();
             table.rewind(before.0);
             self.open.envelopes = before.1;
-            self.poison(&mut table, event, row, fault)
+            draft_poison(self.settings, self.outlet, &mut table, (self.open.begin, event), row, fault)
         });
         match &told {
-            Ok(()) => self.outlet.admit(self.ledger),
+            Ok(()) => self.admit(relation),
             Err(_) => self.outlet.discard(),
         }
         let Relation { schema, table: name, .. } = &table.relation;
@@ -94,26 +97,11 @@ impl Emit<'_> {
         told
     }
 
-    /// The event cannot be told as it is: a dead letter and its control records, if that is what is wanted.
-    fn poison(&mut self, table: &mut Table, event: u64, row: RowEvent<'_>, fault: RowFault) -> Result<(), RowFault> {
-        let (schema_id, bytes_max) = match self.settings.poison {
-            Policy::DeadLetter { schema_id, bytes_max } if poison::is_of_row(&fault) => (schema_id, bytes_max),
-            Policy::DeadLetter { .. } | Policy::Halt => return Err(fault),
-        };
-        let reason = poison::reason(table, row, &fault);
-        let Begin { commit_lsn, commit_time_us, .. } = self.open.begin;
-        let quarantines = poison::quarantines(table, row, &reason, self.settings);
-        for (index, Quarantine { partition, part, key, control }) in quarantines.iter().enumerate() {
-            let at = ControlPlace { commit_lsn, seq: Seq::of_event(event, *part), commit_time_us };
-            let place = at.place(*partition, None);
-            if index == 0 && !self.outlet.knows_dead_letter(&place) {
-                let letter = Letter::new(table, row, &reason, schema_id, bytes_max)?;
-                self.outlet.draft_dead_letter(place, &letter.key, &letter.value);
-                table.count_dead_letter();
-            }
-            draft_control(self.settings, self.outlet, (*partition, at), key, control)?;
+    fn admit(&mut self, relation: u32) {
+        if self.backfill.watches() {
+            self.outlet.drafted_keys().for_each(|key| self.backfill.touch(relation, key));
         }
-        Ok(())
+        self.outlet.admit(self.ledger);
     }
 
     fn write(&mut self, table: &mut Table, event: u64, change: Change<'_>) -> Result<(), RowFault> {
@@ -194,6 +182,7 @@ impl Emit<'_> {
         let Some(table) = self.tables.get(&relation) else {
             return Err(Fault::UnknownRelation { relation, position });
         };
+        self.backfill.void(relation, "the table was emptied meanwhile");
         let Relation { schema, table, .. } = &table.relation;
         let control = Control::truncate(schema, table);
         let key = ControlKey::of_table(self.settings.source.number, control.kind, schema, table);
@@ -207,8 +196,37 @@ impl Emit<'_> {
     }
 }
 
-fn row_fault(schema: &str, table: &str, position: Position, source: RowFault) -> Fault {
+pub(crate) fn row_fault(schema: &str, table: &str, position: Position, source: RowFault) -> Fault {
     Fault::Row { schema: schema.to_owned(), table: table.to_owned(), position, source: Box::new(source) }
+}
+
+/// The event cannot be told as it is: drafts a dead letter and its control records, if that is what is wanted.
+pub(crate) fn draft_poison(
+    settings: &Settings,
+    outlet: &mut Outlet,
+    table: &mut Table,
+    (begin, event): (Begin, u64),
+    row: RowEvent<'_>,
+    fault: RowFault,
+) -> Result<(), RowFault> {
+    let (schema_id, bytes_max) = match settings.poison {
+        Policy::DeadLetter { schema_id, bytes_max } if poison::is_of_row(&fault) => (schema_id, bytes_max),
+        Policy::DeadLetter { .. } | Policy::Halt => return Err(fault),
+    };
+    let reason = poison::reason(table, row, &fault);
+    let Begin { commit_lsn, commit_time_us, .. } = begin;
+    let quarantines = poison::quarantines(table, row, &reason, settings);
+    for (index, Quarantine { partition, part, key, control }) in quarantines.iter().enumerate() {
+        let at = ControlPlace { commit_lsn, seq: Seq::of_event(event, *part), commit_time_us };
+        let place = at.place(*partition, None);
+        if index == 0 && !outlet.knows_dead_letter(&place) {
+            let letter = Letter::new(table, row, &reason, schema_id, bytes_max)?;
+            outlet.draft_dead_letter(place, &letter.key, &letter.value);
+            table.count_dead_letter();
+        }
+        draft_control(settings, outlet, (*partition, at), key, control)?;
+    }
+    Ok(())
 }
 
 /// Where a control record stands, in whichever partition.

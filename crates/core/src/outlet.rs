@@ -107,6 +107,14 @@ impl Outlet {
         self.builder.records()
     }
 
+    /// The keys of the rows that are drafted and not repeated.
+    pub fn drafted_keys(&self) -> impl Iterator<Item = &[u8]> {
+        let of_rows = |draft: &&Draft| {
+            draft.topic == Topic::Changes && draft.place.control.is_none() && draft.value_end.is_some()
+        };
+        self.drafts.iter().filter(of_rows).map(|draft| &self.builder.appended()[draft.start..draft.key_end])
+    }
+
     /// Whether the place's partition holds what stands there already.
     fn holds(&self, place: &Place) -> bool {
         place.commit_lsn <= self.repeated_to

@@ -89,7 +89,7 @@ type Versions<'a> = (Option<Result<Version<'a>, RowFault>>, Option<Result<Versio
 /// The row as it was and as it is, as far as the event tells.
 fn versions<'a>(table: &Table, event: RowEvent<'a>) -> Versions<'a> {
     match event {
-        RowEvent::Insert(new) => (None, Some(route::new_version(table, new))),
+        RowEvent::Insert(new) | RowEvent::Read(new) => (None, Some(route::new_version(table, new))),
         RowEvent::Update { old, new } => {
             (old.map(|old| route::old_version(table, old)), Some(route::new_version(table, new)))
         }
@@ -206,6 +206,7 @@ impl Letter {
         bytes_max: usize,
     ) -> Result<Self, RowFault> {
         let (op, version, columns) = match event {
+            RowEvent::Read(new) => ("r", route::new_version(table, new), sent(table, new, false)),
             RowEvent::Insert(new) => ("c", route::new_version(table, new), sent(table, new, false)),
             RowEvent::Update { new, .. } => ("u", route::new_version(table, new), sent(table, new, false)),
             RowEvent::Delete(old) => ("d", route::old_version(table, old), sent_before(table, old)),

@@ -45,6 +45,8 @@ pub enum RowEvent<'a> {
     Update { old: Option<&'a OldTuple<'a>>, new: &'a Tuple<'a> },
     /// A row was deleted.
     Delete(&'a OldTuple<'a>),
+    /// A row was read by a backfill.
+    Read(&'a Tuple<'a>),
 }
 
 /// Fills columns that Postgres did not send from the old row, where that is whole.
@@ -60,7 +62,7 @@ pub fn fill_unchanged<'a>(new: &mut Tuple<'a>, old: Option<&OldTuple<'a>>) {
 /// What the event means.
 pub fn decide<'a>(table: &Table, event: RowEvent<'a>) -> Result<Change<'a>, RowFault> {
     match event {
-        RowEvent::Insert(new) => new_version(table, new).map(Change::Create),
+        RowEvent::Insert(new) | RowEvent::Read(new) => new_version(table, new).map(Change::Create),
         RowEvent::Delete(old) => old_version(table, old).map(Change::Delete),
         RowEvent::Update { old, new } => update(table, old, new),
     }

@@ -13,6 +13,7 @@ use crate::framing;
 use crate::lsn::{CommitLsn, EndLsn};
 use crate::position::{Position, Seq};
 use crate::record::{own_schema, put_position};
+use crate::reload::{Reload, put_reload, reloads_schema, take_reload};
 
 /// How far a source has come, and everything about it that must never change silently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Progress {
     pub load_complete: bool,
     /// Names of types as first seen. Absent in records of older writers.
     pub type_pins: Vec<TypePin>,
+    /// Reloads that are asked for, under way, or ended not long ago. Absent in records of older writers.
+    pub reloads: Vec<Reload>,
 }
 
 /// The last event of a delivered commit; zeros until there is one in the epoch. Where the end LSN does not cover the
@@ -121,7 +124,10 @@ pub const PROGRESS_SCHEMA: &str = concat!(
     r#"{"name":"postgres_clock_us","type":"long"},{"name":"load_complete","type":"boolean"},"#,
     r#"{"name":"type_pins","type":{"type":"array","items":"#,
     r#"{"type":"record","name":"TypePin","namespace":"penstock.wire","fields":["#,
-    r#"{"name":"oid","type":"long"},{"name":"modifier","type":"long"},{"name":"name","type":"string"}]}},"default":[]}"#,
+    r#"{"name":"oid","type":"long"},{"name":"modifier","type":"long"},{"name":"name","type":"string"}]}},"default":[]},"#,
+    r#"{"name":"reloads","type":"#,
+    reloads_schema!(),
+    r#","default":[]}"#,
     r#"]}"#,
 );
 
@@ -154,6 +160,7 @@ impl Progress {
         put_long(out, self.postgres_clock_us);
         out.push(u8::from(self.load_complete));
         put_array(out, &self.type_pins, put_type_pin);
+        put_array(out, &self.reloads, put_reload);
     }
 
     /// Reads a record (what follows the frame) that was written with [`PROGRESS_SCHEMA`].
@@ -180,6 +187,7 @@ impl Progress {
             postgres_clock_us: fields.long("postgres_clock_us")?,
             load_complete: fields.boolean("load_complete")?,
             type_pins: fields.records("type_pins")?.into_iter().map(type_pin).collect::<Result<_, _>>()?,
+            reloads: fields.records("reloads")?.into_iter().map(take_reload).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -246,6 +254,7 @@ fn type_pin(mut fields: Fields) -> Result<TypePin, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reload::{ReloadRange, ReloadState, Scope};
 
     fn example() -> Progress {
         Progress {
@@ -276,6 +285,31 @@ mod tests {
             postgres_clock_us: 1_700_000_000_000_000,
             load_complete: true,
             type_pins: vec![TypePin { oid: 16_400, modifier: -1, name: "mood".into() }],
+            reloads: vec![
+                Reload::default(),
+                Reload {
+                    id: "first-load".into(),
+                    scope: Scope { table: Some(("public".into(), "t".into())), account: Some("a".into()) },
+                    why: "asked for".into(),
+                    state: ReloadState::Running,
+                    rows_per_second: 9,
+                    begin: Position { epoch: 3, commit_lsn: CommitLsn::new(5), seq: Seq(8) },
+                    end: Position::ZERO,
+                    detail: "d".into(),
+                    ranges: vec![
+                        ReloadRange::default(),
+                        ReloadRange {
+                            schema: "public".into(),
+                            table: "t".into(),
+                            after: vec!["1".into(), "ü".into()],
+                            until: vec!["7".into(), "z".into()],
+                            rows: 70,
+                            rows_estimated: 90,
+                            done: true,
+                        },
+                    ],
+                },
+            ],
         }
     }
 
@@ -293,14 +327,20 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_writer_without_type_pins_is_read() {
-        let (before, after) = PROGRESS_SCHEMA.split_once(r#",{"name":"type_pins""#).unwrap();
-        assert!(after.ends_with("]}"));
-        let older = WriterSchema::parse(&format!("{before}]}}")).unwrap();
-        let progress = Progress { type_pins: Vec::new(), ..example() };
-        let mut bytes = body(&progress);
-        assert_eq!(bytes.pop(), Some(0), "the empty array of pins is the last byte");
-        assert_eq!(Progress::decode_with(&older, &bytes).unwrap(), progress);
+    fn records_of_older_writers_are_read() {
+        for field in ["type_pins", "reloads"] {
+            let (before, after) = PROGRESS_SCHEMA.split_once(&format!(r#",{{"name":"{field}""#)).unwrap();
+            assert!(after.ends_with("]}"));
+            let older = WriterSchema::parse(&format!("{before}]}}")).unwrap();
+            let with_pins = if field == "type_pins" { Vec::new() } else { example().type_pins };
+            let progress = Progress { type_pins: with_pins, reloads: Vec::new(), ..example() };
+            let mut bytes = body(&progress);
+            assert_eq!(bytes.pop(), Some(0), "an empty array is one byte");
+            if field == "type_pins" {
+                assert_eq!(bytes.pop(), Some(0));
+            }
+            assert_eq!(Progress::decode_with(&older, &bytes).unwrap(), progress);
+        }
     }
 
     #[test]

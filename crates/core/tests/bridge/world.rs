@@ -20,9 +20,9 @@ use penstock_wire::types::{TypeInfo, ValueKind};
 
 pub const NOW: Duration = Duration::from_millis(100);
 const DEAD_LETTER_ID: u32 = 3;
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
+pub const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
-fn settings(large: Large) -> Settings {
+pub fn settings(large: Large) -> Settings {
     let Large { part_age_max, record_bytes_max, dead_letter_bytes_max, .. } = large;
     let limits = Limits { part_age_max, ..Limits::default() };
     Settings {
@@ -31,6 +31,7 @@ fn settings(large: Large) -> Settings {
         namespace: "test".into(),
         source_in_key: false,
         control_schema_ids: (1, 2),
+        session: "session".into(),
         rules: Rules { account_column: "account".into(), ..Rules::default() },
         limits: Limits { record_bytes_max: record_bytes_max.unwrap_or(limits.record_bytes_max), ..limits },
         poison: match dead_letter_bytes_max {
@@ -189,17 +190,12 @@ impl World {
             match action {
                 Action::Produce(mut batch) => batch.drain().for_each(|record| self.produced(record)),
                 Action::NeedSchema(relation) => {
-                    let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
-                    let columns = relation.columns.len();
-                    let facts = CatalogFacts {
-                        types: vec![text; columns],
-                        variable_length: vec![true; columns],
-                        primary_key: vec!["id".into()],
-                    };
+                    let facts = facts(relation.columns.len());
                     let table = self.bridge.describe(&relation, facts).expect("it can be captured");
                     self.bridge.handle_schema_ready(table, 10, 11, self.now);
                 }
                 Action::Commit(progress) => self.commit(*progress),
+                Action::Backfill(ask) => panic!("nobody asked for a reload: {ask:?}"),
                 Action::Confirm(end) => self.confirmed.push(end.end_lsn.raw()),
                 Action::Stopped(stop) => self.stopped = Some(stop),
             }
@@ -219,23 +215,38 @@ impl World {
     }
 
     fn produced(&mut self, record: Record<'_>) {
-        let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
-        let header = Header::decode(&record.header).unwrap();
         if record.topic == Topic::DeadLetters {
-            let (id, body) = framing::split(record.value.unwrap()).unwrap();
-            assert_eq!((id, record.control), (DEAD_LETTER_ID, None));
-            let value = DeadLetter::decode(body).unwrap();
-            self.letters.push(Letter { key: record.key.to_vec(), value, header, bytes });
-            // Of a topic with one partition and offsets of its own.
-            let partition = Partitioner::new(3).unwrap().get(0).unwrap();
-            self.undelivered.push(Delivered { ticket: record.ticket, partition, offset: 1_000_000, bytes });
+            let (letter, delivered) = dead_letter(record);
+            self.letters.push(letter);
+            self.undelivered.push(delivered);
             return;
         }
+        let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
+        let header = Header::decode(&record.header).unwrap();
         let offset = &mut self.offsets[record.partition.index()];
         self.records.push((record.partition.number(), record.key.to_vec(), record.value.map(<[u8]>::to_vec), header));
         self.undelivered.push(Delivered { ticket: record.ticket, partition: record.partition, offset: *offset, bytes });
         *offset += 1;
     }
+}
+
+/// A dead letter, and its delivery report.
+pub fn dead_letter(record: Record<'_>) -> (Letter, Delivered) {
+    let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
+    let header = Header::decode(&record.header).unwrap();
+    let (id, body) = framing::split(record.value.unwrap()).unwrap();
+    assert_eq!((id, record.control), (DEAD_LETTER_ID, None));
+    let value = DeadLetter::decode(body).unwrap();
+    // Of a topic with one partition and offsets of its own.
+    let partition = Partitioner::new(3).unwrap().get(0).unwrap();
+    let delivered = Delivered { ticket: record.ticket, partition, offset: 1_000_000, bytes };
+    (Letter { key: record.key.to_vec(), value, header, bytes }, delivered)
+}
+
+/// Of a table of text columns with the key `id`.
+pub fn facts(columns: usize) -> CatalogFacts {
+    let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
+    CatalogFacts { types: vec![text; columns], variable_length: vec![true; columns], primary_key: vec!["id".into()] }
 }
 
 pub fn begin(commit: u64, xid: u32) -> Vec<u8> {
@@ -257,7 +268,7 @@ pub fn relation() -> Vec<u8> {
     bytes
 }
 
-fn tuple(columns: &[Option<&[u8]>]) -> Vec<u8> {
+pub fn tuple(columns: &[Option<&[u8]>]) -> Vec<u8> {
     let mut bytes = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
     for column in columns {
         match column {

@@ -1,0 +1,7 @@
+//! Rows that the stream does not bring.
+
+mod first_load;
+mod fold;
+mod hazards;
+mod poison;
+mod reloads;
