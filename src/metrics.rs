@@ -37,6 +37,7 @@ struct Inner {
     registry: Registry,
     commit_to_ack: Histogram,
     records: IntCounterVec,
+    dead_letters: IntCounterVec,
     records_delivered: IntCounter,
     transactions_delivered: IntCounter,
     groups: IntCounter,
@@ -54,6 +55,7 @@ pub struct TableRecords {
     update: IntCounter,
     delete: IntCounter,
     read: IntCounter,
+    dead_letters: IntCounter,
 }
 
 /// What came of asking the registry for a schema's id.
@@ -77,6 +79,11 @@ impl TableRecords {
             Op::Read => &self.read,
         };
         counter.inc_by(records);
+    }
+
+    /// `dead_letters` row events more that could not be delivered.
+    pub fn add_dead_letters(&self, dead_letters: u64) {
+        self.dead_letters.inc_by(dead_letters);
     }
 }
 
@@ -109,6 +116,7 @@ impl Metrics {
         let inner = Inner {
             commit_to_ack: register(&registry, Histogram::with_opts(histogram.buckets(BUCKETS.to_vec()))),
             records: counters(names::RECORDS),
+            dead_letters: counters(names::DEAD_LETTERS),
             records_delivered: counter(names::RECORDS_DELIVERED),
             transactions_delivered: counter(names::TRANSACTIONS_DELIVERED),
             groups: counter(names::GROUPS),
@@ -134,7 +142,13 @@ impl Metrics {
     pub fn table(&self, schema: &str, table: &str) -> TableRecords {
         let table = format!("{schema}.{table}");
         let of = |op: Op| self.0.records.with_label_values(&[table.as_str(), op.as_str()]);
-        TableRecords { create: of(Op::Create), update: of(Op::Update), delete: of(Op::Delete), read: of(Op::Read) }
+        TableRecords {
+            create: of(Op::Create),
+            update: of(Op::Update),
+            delete: of(Op::Delete),
+            read: of(Op::Read),
+            dead_letters: self.0.dead_letters.with_label_values(&[table.as_str()]),
+        }
     }
 
     /// A group is durable; `now_us` is this machine's clock, Unix microseconds.

@@ -12,12 +12,16 @@ use rdkafka::error::KafkaError;
 
 use super::Report;
 use crate::catalog::findings::Finding;
-use crate::config::Config;
+use crate::config::{Config, Poison};
 use crate::kafka::client::{Brokers, IsolationLevel};
-use crate::kafka::topics::{Names, Topics, TopicsError};
+use crate::kafka::topics::{Names, Topics, TopicsError, identity};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ADVICE: &str = "check kafka.brokers, the credentials in kafka.properties, and that the brokers are up";
+
+/// Cleanup policies: of changes and progress, and of dead letters.
+const COMPACTED: &str = "compact";
+const KEPT: &str = "delete";
 
 /// What was seen.
 pub(super) struct Seen {
@@ -92,28 +96,48 @@ async fn describe(brokers: &Brokers) -> Result<Cluster, KafkaError> {
 }
 
 /// Settings by which the topics of a bridge that goes on would lose records: what stops it. Topics that do not exist, or whose
-/// settings nobody may read, are not its business.
+/// settings nobody may read, are not its business; but dead letters, if there are to be any, must have theirs.
 pub(crate) async fn stopping(config: &Config, brokers: &Brokers, topics: &Topics) -> Result<Vec<Finding>, TopicsError> {
     let names = Names { changes: config.kafka.topic.clone() };
     let mut report = Report::default();
     for name in [&names.changes, &names.progress()] {
-        look_at_settings(config, brokers, name, &topics.settings(name).await?, &mut report);
+        look_at_settings(config, brokers, name, COMPACTED, &topics.settings(name).await?, &mut report);
+    }
+    if config.faults.poison == Poison::DeadLetter {
+        let name = names.dead_letter();
+        match identity(brokers, &name).await? {
+            Some(_) => {
+                look_at_settings(config, brokers, &name, KEPT, &topics.settings(&name).await?, &mut report);
+            }
+            None => no_dead_letters(&name, config, brokers, &mut report),
+        }
     }
     Ok(report.findings)
 }
 
-/// What every record's safety rests on.
+/// A first start makes it; where another one is long past, nobody does.
+fn no_dead_letters(name: &str, config: &Config, brokers: &Brokers, report: &mut Report) {
+    let what = "there is no such topic, and faults.poison is dead_letter";
+    let remedy = format!(
+        "kafka-topics.sh --bootstrap-server {} --create --topic {name} --partitions 1 --replication-factor {} --config cleanup.policy=delete --config retention.ms=-1 --config min.insync.replicas={} --config max.message.bytes={}",
+        brokers.bootstrap, config.kafka.replication, config.kafka.min_insync_replicas, config.limits.record_bytes_max
+    );
+    report.stop(format!("topic {name}"), what, remedy);
+}
+
+/// What every record's safety rests on. `cleanup` is the policy: a compacted topic takes no dead letter without a key.
 fn look_at_settings(
     config: &Config,
     brokers: &Brokers,
     name: &str,
+    cleanup: &str,
     settings: &BTreeMap<String, String>,
     report: &mut Report,
 ) {
     let in_sync = i128::from(config.kafka.min_insync_replicas);
     for (key, wanted) in [
         ("min.insync.replicas", Wanted::AtLeast(in_sync)),
-        ("cleanup.policy", Wanted::Exactly("compact")),
+        ("cleanup.policy", Wanted::Exactly(cleanup)),
         ("message.timestamp.type", Wanted::Exactly("CreateTime")),
     ] {
         if let Some((what, remedy)) = differs(brokers, name, settings, key, &wanted) {
@@ -142,7 +166,7 @@ async fn look_at_topics(
         };
         look_at_shape(&subject, *shape, partitions, config, report);
         let settings = topics.settings(name).await?;
-        look_at_settings(config, brokers, name, &settings, report);
+        look_at_settings(config, brokers, name, COMPACTED, &settings, report);
         if *name == names.changes {
             if let Some((what, remedy)) =
                 differs(brokers, name, &settings, "max.message.bytes", &Wanted::AtLeast(bytes))
@@ -151,6 +175,12 @@ async fn look_at_topics(
             }
             look_at_history(&subject, &settings, brokers, config, report);
         }
+    }
+    let (name, has) = (names.dead_letter(), |name: &String| cluster.topics.contains_key(name));
+    if config.faults.poison == Poison::DeadLetter && has(&name) {
+        look_at_settings(config, brokers, &name, KEPT, &topics.settings(&name).await?, report);
+    } else if config.faults.poison == Poison::DeadLetter && has(&names.changes) {
+        no_dead_letters(&name, config, brokers, report);
     }
     look_at_broker(config, brokers, cluster.broker, report).await
 }

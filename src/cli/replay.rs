@@ -12,6 +12,7 @@ use super::endpoints::{self, EndpointArgs};
 use super::{USAGE, failed, runtime, watch_signals};
 use crate::config::{Endpoints, Log, LogFormat, LogLevel, TableName};
 use crate::kafka::client::IsolationLevel;
+use crate::kafka::topics::Names;
 use crate::log;
 use crate::moment::{MomentError, parse_ms};
 use crate::registry::Registry;
@@ -39,6 +40,10 @@ pub(super) struct ReplayArgs {
     /// Tombstones and control records too (epoch, truncate, gap, reload, dead letter).
     #[arg(long, help_heading = "Filters")]
     all_records: bool,
+    /// The rows that could not be delivered, from the dead-letter topic, instead of the change topic. A row whose account
+    /// is not known is shown whatever account is asked for.
+    #[arg(long, conflicts_with = "all_records", help_heading = "Filters")]
+    dead_letters: bool,
 
     /// Begin at this offset of every partition; -N begins N offsets before the end, "end" at it.
     #[arg(long, value_name = "OFFSET", allow_hyphen_values = true, help_heading = "Ranges")]
@@ -118,7 +123,10 @@ impl ReplayArgs {
         };
         Request {
             extent: Extent {
-                topic: topic.to_owned(),
+                topic: match self.dead_letters {
+                    true => Names { changes: topic.to_owned() }.dead_letter(),
+                    false => topic.to_owned(),
+                },
                 isolation,
                 partitions: self.partition.iter().copied().collect(),
                 begin: self.from_offset.map(|from| from.0).unwrap_or_default(),
@@ -135,6 +143,7 @@ impl ReplayArgs {
             },
             limit: self.limit,
             count: self.count,
+            dead_letters: self.dead_letters,
         }
     }
 }

@@ -194,6 +194,8 @@ pub enum OversizedTransaction {
 pub enum Poison {
     /// Stop with an error.
     Halt,
+    /// Write it to the dead-letter topic, tell its account's readers, and go on.
+    DeadLetter,
 }
 
 /// Where metrics and health are served.

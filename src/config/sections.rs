@@ -365,7 +365,7 @@ fn backfill(reader: &mut Reader<'_>) -> Backfill {
 fn faults(reader: &mut Reader<'_>) -> Faults {
     let policies = [("halt", OversizedTransaction::Halt), ("split", OversizedTransaction::Split)];
     let oversized = reader.choice(("faults", "oversized_transaction"), &policies);
-    let poison = reader.choice(("faults", "poison"), &[("halt", Poison::Halt)]);
+    let poison = reader.choice(("faults", "poison"), &[("halt", Poison::Halt), ("dead_letter", Poison::DeadLetter)]);
     Faults {
         oversized_transaction: oversized.unwrap_or(OversizedTransaction::Halt),
         poison: poison.unwrap_or(Poison::Halt),

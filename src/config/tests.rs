@@ -214,7 +214,7 @@ fn values_that_make_no_sense_are_refused_with_a_remedy() {
         ("backfill", "workers = 17", "backfill.workers: 17 is out of range; it must lie between 1 and 16"),
         ("backfill", "worker = 2", "backfill.worker: there is no such key; did you mean workers?"),
         ("backfill", "chunk_bytes_max = 1", "backfill.chunk_bytes_max: 1 is out of range; it must lie between 65536"),
-        ("faults", "poison = \"dead_letter\"", "faults.poison: \"dead_letter\" is not known; accepted: halt"),
+        ("faults", "poison = \"skip\"", "faults.poison: \"skip\" is not known; accepted: halt, dead_letter"),
         (
             "faults",
             "oversized_transaction = \"skip\"",

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod ends;
+pub mod letters;
 pub mod progress;
 pub mod readable;
 pub mod readers;

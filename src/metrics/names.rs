@@ -137,10 +137,16 @@ pub const RECORDS: Metric = counter(
     "Row events handed to Kafka, by table and operation (c, u, d, r); a session that starts over counts what it repeats",
     "",
 );
+pub const DEAD_LETTERS: Metric = counter(
+    "penstock_dead_letters_total",
+    &["table"],
+    "Row events that could not be delivered and went to the dead-letter topic; a session that starts over counts what it repeats",
+    "any: their accounts' readers deny until the account is loaded again",
+);
 pub const RECORDS_DELIVERED: Metric = counter(
     "penstock_records_delivered_total",
     &[],
-    "Records that are durable in Kafka: rows, tombstones, controls",
+    "Records that are durable in Kafka: rows, tombstones, controls, dead letters",
     "",
 );
 pub const TRANSACTIONS_DELIVERED: Metric =
@@ -190,7 +196,7 @@ pub const BACKFILL_ROWS_TOTAL: Metric = gauge(
 );
 
 /// All of them, in the order of `docs/metrics.md`: what pages somebody first.
-pub const ALL: [Metric; 28] = [
+pub const ALL: [Metric; 29] = [
     READY,
     STANDSTILL,
     BUILD_INFO,
@@ -212,6 +218,7 @@ pub const ALL: [Metric; 28] = [
     BACKFILL_ROWS_DONE,
     BACKFILL_ROWS_TOTAL,
     RECORDS,
+    DEAD_LETTERS,
     RECORDS_DELIVERED,
     TRANSACTIONS_DELIVERED,
     GROUPS,

@@ -54,6 +54,7 @@ fn series(text: &str) -> BTreeMap<String, f64> {
 fn eventful() -> Metrics {
     let metrics = Metrics::new();
     metrics.table("public", "flows").add(Op::Update, 5);
+    metrics.table("public", "flows").add_dead_letters(2);
     metrics.committed(&group(Some(3_000_000)), 5_500_000);
     metrics.in_flight(7, 900);
     metrics.unacknowledged(2, Some(5_000_000));
@@ -144,6 +145,7 @@ fn values_are_what_was_reported() {
         ("penstock_commit_to_ack_seconds_bucket{le=\"2.5\"}", 1.0),
         ("penstock_records_total{op=\"u\",table=\"public.flows\"}", 5.0),
         ("penstock_records_total{op=\"d\",table=\"public.flows\"}", 0.0),
+        ("penstock_dead_letters_total{table=\"public.flows\"}", 2.0),
         ("penstock_records_delivered_total", 12.0),
         ("penstock_transactions_delivered_total", 3.0),
         ("penstock_groups_committed_total", 1.0),

@@ -2,6 +2,7 @@
 
 use apache_avro::types::Value;
 use penstock_wire::control::Control;
+use penstock_wire::dead_letter::DeadLetter;
 use penstock_wire::decode::{Envelope, Row, to_json};
 use penstock_wire::header::Header;
 use penstock_wire::position::Position;
@@ -16,6 +17,8 @@ pub enum Content {
     Tombstone { key: Vec<(String, Value)>, table: String },
     /// What happened to a table or the stream itself.
     Control(Control),
+    /// A row that could not be delivered, with its key where that could be made.
+    DeadLetter { letter: Box<DeadLetter>, key: Option<Vec<(String, Value)>> },
     /// Not a record of the wire contract, or its schema is gone.
     Undecodable(String),
 }
@@ -42,6 +45,7 @@ impl Content {
             Self::Row { .. } => "row",
             Self::Tombstone { .. } => "tombstone",
             Self::Control(_) => "control",
+            Self::DeadLetter { .. } => "dead_letter",
             Self::Undecodable(_) => "undecodable",
         }
     }
@@ -52,8 +56,18 @@ impl Content {
         match self {
             Self::Row { envelope, .. } => Some(name(&envelope.source.schema, &envelope.source.table)),
             Self::Tombstone { table, .. } => Some(table.clone()),
+            Self::DeadLetter { letter, .. } => Some(name(&letter.schema, &letter.table)),
             Self::Control(control) if !control.table.is_empty() => Some(name(&control.schema, &control.table)),
             Self::Control(_) | Self::Undecodable(_) => None,
+        }
+    }
+
+    /// What happened to a row, if it is about one.
+    pub fn op(&self) -> Option<&str> {
+        match self {
+            Self::Row { envelope, .. } => Some(envelope.op.as_str()),
+            Self::DeadLetter { letter, .. } => Some(&letter.op),
+            Self::Tombstone { .. } | Self::Control(_) | Self::Undecodable(_) => None,
         }
     }
 }
@@ -63,6 +77,7 @@ impl Serialize for Line {
         let (envelope, key) = match &self.content {
             Content::Row { envelope, key } => (Some(&**envelope), Some(key)),
             Content::Tombstone { key, .. } => (None, Some(key)),
+            Content::DeadLetter { key, .. } => (None, key.as_ref()),
             Content::Control(_) | Content::Undecodable(_) => (None, None),
         };
         let mut map = serializer.serialize_map(None)?;
@@ -72,7 +87,7 @@ impl Serialize for Line {
         map.serialize_entry("kind", self.content.kind())?;
         map.serialize_entry("account", &self.account)?;
         map.serialize_entry("table", &self.content.table())?;
-        map.serialize_entry("op", &envelope.map(|envelope| envelope.op.as_str()))?;
+        map.serialize_entry("op", &self.content.op())?;
         map.serialize_entry("key", &key.map(|key| Columns(key)))?;
         map.serialize_entry("before", &envelope.and_then(|envelope| envelope.before.as_ref()).map(columns))?;
         map.serialize_entry("after", &envelope.and_then(|envelope| envelope.after.as_ref()).map(columns))?;
@@ -85,6 +100,10 @@ impl Serialize for Line {
         if let Some(delay_ms) = self.delay_ms {
             map.serialize_entry("delay_ms", &delay_ms)?;
         }
+        if let Content::DeadLetter { letter, .. } = &self.content {
+            map.serialize_entry("reason", &letter.reason)?;
+            map.serialize_entry("columns", &letter.columns)?;
+        }
         if let Content::Undecodable(reason) = &self.content {
             map.serialize_entry("error", reason)?;
         }
@@ -96,7 +115,9 @@ impl Line {
     fn control(&self) -> Option<ControlFacts<'_>> {
         match &self.content {
             Content::Control(control) => Some(ControlFacts(control)),
-            Content::Row { .. } | Content::Tombstone { .. } | Content::Undecodable(_) => None,
+            Content::Row { .. } | Content::Tombstone { .. } | Content::DeadLetter { .. } | Content::Undecodable(_) => {
+                None
+            }
         }
     }
 }
@@ -224,6 +245,12 @@ mod tests {
                 + r#""header":{"source":0,"end_of_transaction":true,"identity_only":false,"#
                 + r#""previous":{"epoch":0,"commit_lsn":"0/0","seq":0}},"timestamp_ms":5,"delay_ms":1.5}"#
         );
+        let columns = [("b".to_owned(), None), ("a".to_owned(), Some("1".to_owned()))].into();
+        let (schema, table, op, reason) = ("s".into(), "t".into(), "u".into(), "too large".into());
+        let letter = Box::new(DeadLetter { schema, table, op, reason, columns });
+        let json = serde_json::to_string(&line(Content::DeadLetter { letter, key: None }, None)).unwrap();
+        assert!(json.contains(r#""kind":"dead_letter","account":"a","table":"s.t","op":"u","key":null,"#), "{json}");
+        assert!(json.ends_with(r#""timestamp_ms":5,"reason":"too large","columns":{"a":"1","b":null}}"#), "{json}");
         let control = line(Content::Control(Control::truncate("s", "t.u")), None);
         let json: serde_json::Value = serde_json::to_value(&control).unwrap();
         assert_eq!((&json["kind"], &json["table"]), (&"control".into(), &"s.\"t.u\"".into()));

@@ -1,4 +1,4 @@
-//! Reads the change topic for people and for tests: every record once, decoded, as a line of JSON.
+//! Reads the change topic, or the dead letters, for people and for tests: every record once, decoded, as a line of JSON.
 //!
 //! ```text
 //! Kafka ─▶ reader ─▶ summary (duplicates, holes) ─▶ selection ─▶ schemas, decode ─▶ line ─▶ output
@@ -14,13 +14,15 @@ mod schemas;
 mod selection;
 mod summary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
 
 use apache_avro::types::Value;
 use penstock_wire::control::Control;
+use penstock_wire::dead_letter::DeadLetter;
 use penstock_wire::decode::{Envelope, account_of_key};
+use penstock_wire::event::Op;
 use penstock_wire::framing;
 use penstock_wire::header::{CONTROL_HEADER_NAME, HEADER_NAME, Header};
 use rdkafka::Message;
@@ -53,6 +55,8 @@ pub struct Request {
     pub limit: Option<u64>,
     /// Show nothing, count only.
     pub count: bool,
+    /// The topic is that of dead letters.
+    pub dead_letters: bool,
 }
 
 /// Why the reading ended before its end.
@@ -77,7 +81,8 @@ pub async fn replay(
     output: &mut dyn Write,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Summary, ReplayError> {
-    let mut replay = Replay { request, schemas, output, summary: Summary::default(), ends: BTreeMap::new() };
+    let summary = Summary::new(!request.dead_letters);
+    let mut replay = Replay { request, schemas, output, summary, ends: BTreeMap::new() };
     tokio::pin!(interrupted);
     let ended = tokio::select! {
         biased;
@@ -101,7 +106,10 @@ struct Replay<'a> {
 impl Replay<'_> {
     async fn run(&mut self, brokers: &Brokers) -> Result<(), ReplayError> {
         let Request { extent, selection, limit, .. } = self.request;
-        let (consumer, stretches) = reader::open(brokers, extent, &selection.accounts, selection.time_ms).await?;
+        // Accounts have partitions of their own in the change topic only.
+        let (none, all) = (BTreeSet::new(), &selection.accounts);
+        let accounts = if self.request.dead_letters { &none } else { all };
+        let (consumer, stretches) = reader::open(brokers, extent, accounts, selection.time_ms).await?;
         self.ends = stretches.iter().map(|stretch| (stretch.partition, stretch.end)).collect();
         reader::assign(&consumer, &extent.topic, &stretches)?;
         let mut turn = 0;
@@ -196,9 +204,10 @@ impl Replay<'_> {
                 self.schemas.fetch(id).await?;
             }
         }
-        let decoded = match control {
-            true => self.control(message.payload()),
-            false => self.row(key, message.payload()),
+        let decoded = match (control, self.request.dead_letters) {
+            (true, _) => self.control(message.payload()),
+            (false, true) => self.dead_letter(key, message.payload()),
+            (false, false) => self.row(key, message.payload()),
         };
         let content = decoded.unwrap_or_else(|reason| Some(Content::Undecodable(reason)));
         let account = account.filter(|account| !control || !account.is_empty());
@@ -211,17 +220,39 @@ impl Replay<'_> {
         Ok(self.request.selection.wants_control(&control).then_some(Content::Control(control)))
     }
 
+    /// Its key is the row's, where that could be made.
+    fn dead_letter(&self, key: &[u8], payload: Option<&[u8]>) -> Result<Option<Content>, String> {
+        let selection = &self.request.selection;
+        let (id, body) = framing::split(payload.unwrap_or_default()).map_err(|error| error.to_string())?;
+        let letter = DeadLetter::decode_with(&self.schemas.get(id)?.writer, body).map_err(|error| describe(&error))?;
+        let key = match key {
+            [] => None,
+            key => Some(self.key(key)?),
+        };
+        let table = TableName::new(letter.schema.as_str(), letter.table.as_str());
+        let op = Op::from_letter(&letter.op).ok_or_else(|| format!("op {:?}", letter.op))?;
+        let wanted = selection.wants_table(&table) && selection.wants_op(op);
+        Ok(wanted.then(|| Content::DeadLetter { letter: Box::new(letter), key }))
+    }
+
+    /// A key's fields.
+    fn key(&self, key: &[u8]) -> Result<Vec<(String, Value)>, String> {
+        let (id, body) = framing::split(key).map_err(|error| format!("key: {error}"))?;
+        let writer = &self.schemas.get(id)?.writer;
+        match writer.read(body).map_err(|error| format!("key: {}", describe(&error)))? {
+            Value::Record(fields) => Ok(fields),
+            _ => Err("key: not a record".to_owned()),
+        }
+    }
+
     fn row(&self, key: &[u8], payload: Option<&[u8]>) -> Result<Option<Content>, String> {
         let selection = &self.request.selection;
-        let (id, body) = framing::split(key).map_err(|error| format!("key: {error}"))?;
+        let (id, _) = framing::split(key).map_err(|error| format!("key: {error}"))?;
         let key_schema = self.schemas.get(id)?;
         if !selection.wants_namespace(&key_schema.namespace) || (payload.is_none() && !selection.wants_tombstones()) {
             return Ok(None);
         }
-        let key = match key_schema.writer.read(body).map_err(|error| format!("key: {}", describe(&error)))? {
-            Value::Record(fields) => fields,
-            _ => return Err("key: not a record".to_owned()),
-        };
+        let key = self.key(key)?;
         let Some(payload) = payload else {
             return Ok(Some(Content::Tombstone { key, table: table_of(&key_schema.namespace) }));
         };

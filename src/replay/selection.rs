@@ -60,6 +60,11 @@ impl Selection {
         self.tables.is_empty() || self.tables.iter().any(is)
     }
 
+    /// Whether a table is wanted, by its name in Postgres.
+    pub fn wants_table(&self, table: &TableName) -> bool {
+        self.tables.is_empty() || self.tables.contains(table)
+    }
+
     /// Whether an operation is wanted.
     pub fn wants_op(&self, op: Op) -> bool {
         self.ops.is_empty() || self.ops.contains(&op)
@@ -73,7 +78,7 @@ impl Selection {
     /// Whether a control record is wanted.
     pub fn wants_control(&self, control: &Control) -> bool {
         let table = TableName::new(control.schema.as_str(), control.table.as_str());
-        let of_table = control.table.is_empty() || self.tables.is_empty() || self.tables.contains(&table);
+        let of_table = control.table.is_empty() || self.wants_table(&table);
         let of_account = control.account.as_ref().is_none_or(|account| self.wants_account(account));
         self.wants_tombstones() && of_table && of_account
     }

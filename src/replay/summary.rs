@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use penstock_wire::event::Op;
 use penstock_wire::header::Header;
 use penstock_wire::position::Position;
 use serde::Serialize;
 
-use super::line::{At, Content, Line};
+use super::line::{At, Line};
 
 /// Everything that was counted. Serialised, it is the answer of `--count`.
 #[derive(Debug, Default, Serialize)]
@@ -29,6 +30,9 @@ pub struct Summary {
     pub partitions: BTreeMap<i32, PartitionSummary>,
     #[serde(skip)]
     seen_accounts: BTreeSet<String>,
+    /// Each record names its predecessor, and positions rise.
+    #[serde(skip)]
+    chained: bool,
 }
 
 /// What was read of a partition.
@@ -42,9 +46,17 @@ pub struct PartitionSummary {
     pub last_positions: BTreeMap<u16, At>,
     #[serde(skip)]
     newest: BTreeMap<u16, Position>,
+    /// Where there is no chain: every position.
+    #[serde(skip)]
+    seen: BTreeSet<(u16, Position)>,
 }
 
 impl Summary {
+    /// Of a topic whose records are chained, or of dead letters: those of one transaction come in any order.
+    pub fn new(chained: bool) -> Self {
+        Self { chained, ..Self::default() }
+    }
+
     /// A record was read. False if it is a duplicate: then it must not be shown.
     ///
     /// Reading rule 1: a position at or below the newest one of its source and partition was there before.
@@ -55,11 +67,18 @@ impl Summary {
         entry.last_offset = Some(offset);
         let Some(header) = header else { return true };
         let newest = entry.newest.get(&header.source).copied();
-        if newest.is_some_and(|newest| header.position <= newest) {
+        let repeated = match self.chained {
+            true => newest.is_some_and(|newest| header.position <= newest),
+            false => !entry.seen.insert((header.source, header.position)),
+        };
+        if repeated {
             self.duplicates += 1;
             return false;
         }
-        if newest.is_some_and(|newest| header.previous != newest) {
+        if !self.chained && newest.is_some_and(|newest| header.position < newest) {
+            return true;
+        }
+        if self.chained && newest.is_some_and(|newest| header.previous != newest) {
             self.holes += 1;
         }
         entry.newest.insert(header.source, header.position);
@@ -71,8 +90,7 @@ impl Summary {
     pub fn took(&mut self, line: &Line, count: bool) {
         self.records += 1;
         *self.kinds.entry(line.content.kind()).or_default() += 1;
-        let Content::Row { envelope, .. } = &line.content else { return };
-        let op = envelope.op.as_str();
+        let Some(op) = line.content.op().and_then(Op::from_letter).map(Op::as_str) else { return };
         *self.ops.entry(op).or_default() += 1;
         let table = line.content.table().unwrap_or_default();
         *self.tables.entry(table).or_default().entry(op).or_default() += 1;
@@ -111,8 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn dead_letters_come_in_any_order_and_each_position_once() {
+        let mut summary = Summary::new(false);
+        for (source, seq, fresh) in
+            [(1, 24, true), (1, 8, true), (1, 24, false), (2, 8, true), (1, 8, false), (1, 16, true)]
+        {
+            assert_eq!(summary.read(0, 5, Some(&header(source, 0, seq))), fresh, "{source} {seq}");
+        }
+        assert_eq!((summary.duplicates, summary.holes), (2, 0));
+        let last = &summary.partitions[&0].last_positions;
+        assert_eq!(last.values().map(|at| at.0.seq.0).collect::<Vec<_>>(), [24, 8]);
+    }
+
+    #[test]
     fn positions_that_were_there_are_dropped_per_source_and_partition() {
-        let mut summary = Summary::default();
+        let mut summary = Summary::new(true);
         for (partition, source, previous, seq, fresh) in [
             (0, 1, 0, 8, true),
             (0, 1, 8, 16, true),
@@ -134,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_record_whose_predecessor_was_not_read_stands_behind_a_hole() {
-        let mut summary = Summary::default();
+        let mut summary = Summary::new(true);
         summary.read(0, 100, Some(&header(1, 800, 808)));
         assert_eq!(summary.holes, 0, "where the reading began nothing is known of what came before");
         summary.read(0, 102, Some(&header(1, 816, 824)));

@@ -1,12 +1,12 @@
 //! Step 2 of the [`super::opening`]: the producer that fences its predecessor, and the clients that the questions behind it
 //! are asked with.
 //!
-//! Nothing is asked here whose answer a predecessor could still change, but for the largest record the topic takes.
+//! Nothing is asked here whose answer a predecessor could still change, but for the largest records the topics take.
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::SessionEnd;
-use super::shell::{RunError, Shell};
+use super::shell::{RecordBytes, RunError, Shell};
 use crate::kafka::readers::Readers;
 use crate::kafka::sink::{Making, Sink, SinkEvent};
 use crate::kafka::topics::{Topics, TopicsError};
@@ -18,19 +18,19 @@ const BATCH_FRAMING_BYTES: usize = 1024;
 pub(super) struct Fenced {
     pub(super) sink: Sink,
     pub(super) events: UnboundedReceiver<SinkEvent>,
-    pub(super) record_bytes_max: usize,
-    /// The client that asked for it, for more questions of its kind.
+    pub(super) record_bytes: RecordBytes,
+    /// The client that asked for them, for more questions of its kind.
     pub(super) topics: Topics,
 }
 
-/// Step 2: a producer that has fenced its predecessor, its reports, and the largest record it takes.
+/// Step 2: a producer that has fenced its predecessor, its reports, and the largest records it takes.
 pub(super) async fn fence(shell: &Shell) -> Result<Fenced, SessionEnd> {
     let topics = Topics::new(&shell.brokers()).map_err(|error| SessionEnd::Run(Box::new(error.into())))?;
-    let record_bytes_max = record_bytes_max(shell, &topics).await;
+    let record_bytes = record_bytes(shell, &topics).await;
     let (sender, mut events) = unbounded_channel();
     let making = Making {
         brokers: shell.brokers(),
-        config: shell.brokers().producer(&shell.transactional_id(), record_bytes_max),
+        config: shell.brokers().producer(&shell.transactional_id(), record_bytes.change),
         aborted: shell.epoch_record(),
     };
     let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
@@ -40,7 +40,7 @@ pub(super) async fn fence(shell: &Shell) -> Result<Fenced, SessionEnd> {
     match events.recv().await {
         Some(SinkEvent::Ready) => {
             shell.health.no_longer_waits("kafka");
-            Ok(Fenced { sink, events, record_bytes_max, topics })
+            Ok(Fenced { sink, events, record_bytes, topics })
         }
         Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
         Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed | SinkEvent::Readable)
@@ -48,14 +48,22 @@ pub(super) async fn fence(shell: &Shell) -> Result<Fenced, SessionEnd> {
     }
 }
 
-/// The largest record, key and value: what is configured, or what the topic takes if that is less. A broker that is away,
-/// or does not tell, is taken at the configuration's word; a batch that it then refuses starts a new session, which asks
-/// again.
-async fn record_bytes_max(shell: &Shell, topics: &Topics) -> usize {
-    let settings = topics.settings(&shell.names().changes).await;
-    let taken = settings.ok().and_then(|settings| settings.get("max.message.bytes")?.parse().ok());
-    let bytes = taken.unwrap_or(usize::MAX).min(shell.config.limits.record_bytes_max);
-    bytes.saturating_sub(BATCH_FRAMING_BYTES)
+/// The largest records: what is configured, or what their topics take if that is less. A broker that is away, or does not
+/// tell, is taken at the configuration's word; a batch that it then refuses starts a new session, which asks again.
+async fn record_bytes(shell: &Shell, topics: &Topics) -> RecordBytes {
+    let names = shell.names();
+    let change = topic_bytes_max(topics, &names.changes).await.min(shell.config.limits.record_bytes_max);
+    let dead_letter = match shell.writes_dead_letters() {
+        true => topic_bytes_max(topics, &names.dead_letter()).await.min(change),
+        false => 0,
+    };
+    let without_framing = |bytes: usize| bytes.saturating_sub(BATCH_FRAMING_BYTES);
+    RecordBytes { change: without_framing(change), dead_letter: without_framing(dead_letter) }
+}
+
+async fn topic_bytes_max(topics: &Topics, name: &str) -> usize {
+    let settings = topics.settings(name).await;
+    settings.ok().and_then(|settings| settings.get("max.message.bytes")?.parse().ok()).unwrap_or(usize::MAX)
 }
 
 /// The clients of the start's questions.

@@ -11,6 +11,7 @@ use penstock_core::bridge::ClockSample;
 use penstock_core::fault::Fault;
 use penstock_core::oversize::{Attempt, Oversize};
 use penstock_core::resume::Refusal;
+use penstock_wire::lsn::CommitLsn;
 use tokio::sync::watch;
 
 use crate::kafka::sink::SinkError;
@@ -48,6 +49,8 @@ pub enum SessionEnd {
     Kafka(SinkError),
     /// The brokers have ended the transaction that was open: by its timeout, or because another bridge has taken over.
     TransactionGone(SinkError, Box<Attempt>),
+    /// It must not go on at this transaction, but those before it have to be delivered first, apart from it.
+    Apart(CommitLsn),
     /// The producer's thread is gone without a word.
     SinkGone,
     /// The replication connection failed.
@@ -67,7 +70,7 @@ impl SessionEnd {
             Self::Shutdown | Self::ShutdownTimedOut | Self::Fault(_) | Self::Refused(_) => true,
             Self::Run(error) => error.class() == Class::Halt,
             Self::Source(error) => error.class() == Class::Halt,
-            Self::Kafka(_) | Self::TransactionGone(..) | Self::SinkGone => false,
+            Self::Kafka(_) | Self::TransactionGone(..) | Self::Apart(_) | Self::SinkGone => false,
         }
     }
 }
@@ -153,6 +156,11 @@ async fn settle(
             let judged = judge(shell, connection, oversize, &attempt).await;
             let reusable = end_copy(connection, status).await;
             judged.map_err(|fault| RunError::Fault(Box::new(fault))).map(|()| Some(reusable))
+        }
+        SessionEnd::Apart(commit_lsn) => {
+            tracing::info!(%commit_lsn, "a transaction cannot be delivered; those before it are, in a new session");
+            oversize.keep_apart(commit_lsn);
+            Ok(Some(end_copy(connection, status).await))
         }
         SessionEnd::SinkGone => {
             shell.health.waits_for("kafka", "the producer ended".into());

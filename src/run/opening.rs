@@ -5,11 +5,12 @@
 //! 3. What a predecessor left without an end is aborted; then the newest progress is read: nothing can be written behind it
 //!    any more.
 //! 4. Slot, progress and topic are compared.
-//! 5. Progress is held against what readers can read of each partition; then the stream goes on behind it.
+//! 5. Progress is held against what readers can read of each partition and of the dead letters; then the stream goes on behind it.
 //!
 //! A first start, where none of the three exists, makes topics, publication and slot before step 1, and the first progress
 //! record, with an epoch record in every partition, after step 5.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use penstock_core::bridge::{Bridge, ClockSample};
@@ -17,22 +18,24 @@ use penstock_core::oversize::Suspect;
 use penstock_core::resume::{self, Decision, Pinned, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
+use penstock_wire::position::Position;
 use penstock_wire::progress::Progress;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use super::fencing::{Fenced, fence, introduced};
-use super::settling::{readable, settle};
+use super::settling::{letters, readable, settle};
 use super::shell::{RunError, Shell, clock_us};
 use super::stream::Streaming;
 use super::{SessionEnd, catalog_watch, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
-use crate::kafka::ends::places;
+use crate::kafka::ends::{Place, places};
+use crate::kafka::letters::Letters;
 use crate::kafka::progress::{ProgressError, read_newest};
 use crate::kafka::readers::Readers;
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
-use crate::kafka::topics::{TopicState, Topics, describe_with};
+use crate::kafka::topics::{TopicState, Topics, TopicsError, describe_with};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
 
 /// SQLSTATE of a slot that another process holds.
@@ -103,7 +106,7 @@ async fn open<'a>(
     }
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
-    let (Fenced { sink, mut events, record_bytes_max, topics }, mut readers) = loop {
+    let (Fenced { sink, mut events, record_bytes, topics }, mut readers) = loop {
         // The readers only get to know the brokers meanwhile: what they are asked comes after the fence.
         let opened = async { tokio::join!(fence(shell), introduced(shell)) };
         match while_alive(connection, shell, shutdown, opened).await? {
@@ -115,10 +118,10 @@ async fn open<'a>(
         }
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
-    let progress = loop {
+    let (progress, letters) = loop {
         let decided = decide(shell, &identity, fresh.as_ref(), &readers, &sink, &mut events);
         match while_alive(connection, shell, shutdown, decided).await? {
-            Ok(progress) => break progress,
+            Ok(decided) => break decided,
             Err(SessionEnd::Run(error)) if error.class() == Class::Retry => {
                 shell.health.waits_for("start", super::describe(&*error));
             }
@@ -132,10 +135,11 @@ async fn open<'a>(
     judge_topics(shell, topics).await.map_err(refused)?;
     let began = Instant::now();
     let (topic_id, partition_count) = (progress.topic_id.clone(), progress.partition_count);
-    let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
+    let mut bridge = Bridge::new(shell.settings(record_bytes), progress, Duration::ZERO);
     if let Some(fresh) = fresh.as_ref() {
         bridge.open_epoch(&fresh.detail, fresh.clock_us, Duration::ZERO);
     }
+    bridge.know_dead_letters(letters);
     if let Some(suspect) = suspect {
         bridge.heed(suspect);
     }
@@ -197,7 +201,7 @@ async fn while_alive<T>(
     }
 }
 
-/// Steps 3 to 5.
+/// Steps 3 to 5: progress, and the dead letters behind what the slot was told.
 async fn decide(
     shell: &Shell,
     identity: &SystemIdentity,
@@ -205,7 +209,7 @@ async fn decide(
     readers: &Readers,
     sink: &Sink,
     events: &mut UnboundedReceiver<SinkEvent>,
-) -> Result<Progress, SessionEnd> {
+) -> Result<(Progress, BTreeSet<Position>), SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let names = shell.names();
     // A topic that was made just now may not be known to every broker: then the question fails, and is asked again.
@@ -217,25 +221,48 @@ async fn decide(
     } else {
         None
     };
+    let dead_letters = dead_letter_place(shell, readers, fresh.is_some()).await.map_err(refused)?;
     let server = server(shell, identity).await.map_err(refused)?;
     let topic = topic(shell, readers).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
-        return Ok(first_progress(shell, fresh, &server, topic));
+        return Ok((first_progress(shell, fresh, &server, topic), BTreeSet::new()));
     }
     let slot = slot(shell).await.map_err(refused)?;
     match resume::decide(&pinned(shell), &server, slot.as_ref(), stored, topic.as_ref()) {
         Ok(Decision::Resume(progress)) => {
             let partitions = i32::try_from(progress.partition_count).unwrap_or_default();
-            settle(shell, readers, sink, events, places(&names.changes, partitions)).await?;
+            let mut settled = places(&names.changes, partitions);
+            settled.extend(dead_letters.clone());
+            settle(shell, readers, sink, events, settled).await?;
             let readable = readable(shell, readers, &progress).await?;
             let confirmed = slot.map(|slot| slot.confirmed).unwrap_or_default();
-            let progress = resume::behind_readable(*progress, readable, confirmed);
+            let letters = match dead_letters {
+                Some(place) => letters(shell, readers, place, &progress, confirmed).await?,
+                None => Letters::default(),
+            };
+            let progress = resume::behind_readable(*progress, readable, letters.lost, confirmed);
             tracing::info!(end_lsn = %progress.end_lsn, epoch = progress.epoch, "resuming");
-            Ok(progress)
+            Ok((progress, letters.readable))
         }
         // Only the slot can have vanished since step 1 took it.
         Ok(Decision::FirstStart) => Err(SessionEnd::Source(SourceError::StreamEnded)),
         Err(refusal) => Err(SessionEnd::Refused(Box::new(refusal))),
+    }
+}
+
+/// Where dead letters go, if any do. A topic that is missing stops the start in step 4, unless it was made just now.
+async fn dead_letter_place(shell: &Shell, readers: &Readers, made_now: bool) -> Result<Option<Place>, RunError> {
+    let topic = shell.names().dead_letter();
+    if !shell.writes_dead_letters() {
+        return Ok(None);
+    }
+    match describe_with(readers.clone(), &topic).await? {
+        Some(_) => Ok(Some((topic, 0))),
+        None if made_now => {
+            Err(TopicsError::NotReady { topic, reason: "it was made just now, and not every broker knows it".into() }
+                .into())
+        }
+        None => Ok(None),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use penstock_wire::lsn::EndLsn;
 use penstock_wire::progress::{PartitionProgress, Progress};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -9,6 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::SessionEnd;
 use super::shell::{RunError, Shell};
 use crate::kafka::ends::Place;
+use crate::kafka::letters::{self, Asked, Letters};
 use crate::kafka::readable::last_readable;
 use crate::kafka::readers::Readers;
 use crate::kafka::residue::Residue;
@@ -73,6 +75,24 @@ pub(super) async fn settle(
 fn list(places: &[Place]) -> String {
     let texts: Vec<String> = places.iter().map(|(topic, partition)| format!("{topic}[{partition}]")).collect();
     texts.join(", ")
+}
+
+/// Which dead letters since `confirmed` readers can read, and whether one is lacking.
+pub(super) async fn letters(
+    shell: &Shell,
+    readers: &Readers,
+    place: Place,
+    progress: &Progress,
+    confirmed: EndLsn,
+) -> Result<Letters, SessionEnd> {
+    let asked = Asked { source: progress.source_number, epoch: progress.epoch, confirmed, end: progress.end_lsn };
+    let (brokers, readers) = (shell.brokers(), readers.clone());
+    let found =
+        blocking("read the last dead letters", move || letters::look(&brokers, &readers, &place, asked)).await?;
+    if found.lost {
+        tracing::warn!(%confirmed, "a dead letter that was committed cannot be read; what follows is read again");
+    }
+    Ok(found)
 }
 
 /// What readers can read of this source in each partition, where progress makes a claim.

@@ -10,6 +10,7 @@ use penstock_core::fault::Fault;
 use penstock_core::limits::Limits;
 use penstock_core::oversize::{Oversize, Policy};
 use penstock_core::pgoutput::Relation;
+use penstock_core::poison;
 use penstock_core::relation::{AccountColumns, Capture, CatalogFacts, Rules, Table, TableRules};
 use penstock_core::resume::Refusal;
 use penstock_wire::control::{Control, ControlKey};
@@ -22,7 +23,7 @@ use tokio::sync::Mutex;
 
 use super::describe;
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, OversizedTransaction, TableName, TablePattern};
+use crate::config::{Config, OversizedTransaction, Poison, TableName, TablePattern};
 use crate::health::Health;
 use crate::kafka::client::Brokers;
 use crate::kafka::progress::ProgressError;
@@ -150,6 +151,15 @@ pub struct OwnSchemas {
     pub control: (u32, u32),
     /// Of progress records.
     pub progress: u32,
+    /// Of dead letters.
+    pub dead_letter: u32,
+}
+
+/// The largest records, key and value together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordBytes {
+    pub(super) change: usize,
+    pub(super) dead_letter: usize,
 }
 
 /// See the module's documentation.
@@ -211,15 +221,21 @@ impl Shell {
     pub(super) fn sink_topics(&self) -> SinkTopics {
         let names = self.names();
         let source = (self.config.source.name.clone(), self.config.source.number);
-        SinkTopics { progress: names.progress(), changes: names.changes, partitioner: self.partitioner, source }
+        SinkTopics {
+            progress: names.progress(),
+            dead_letters: names.dead_letter(),
+            changes: names.changes,
+            partitioner: self.partitioner,
+            source,
+        }
     }
 
     pub(super) fn transactional_id(&self) -> String {
         format!("penstock-{}", self.config.source.name)
     }
 
-    /// What the bridge is configured with; `record_bytes_max` is what a record, key and value, may have.
-    pub(super) fn settings(&self, record_bytes_max: usize) -> Settings {
+    /// What the bridge is configured with; `bytes_max` is what a record, key and value, may have.
+    pub(super) fn settings(&self, bytes_max: RecordBytes) -> Settings {
         let source = &self.config.source;
         let (limits, backfill) = (&self.config.limits, &self.config.backfill);
         Settings {
@@ -236,7 +252,7 @@ impl Shell {
             session: nonce(),
             limits: Limits {
                 in_flight_bytes_max: limits.in_flight_bytes_max,
-                record_bytes_max,
+                record_bytes_max: bytes_max.change,
                 group_bytes_max: limits.group_bytes_max,
                 group_records_max: limits.group_records_max,
                 group_age_max: limits.group_age_max,
@@ -247,7 +263,19 @@ impl Shell {
                 chunk_bytes_max: backfill.chunk_bytes_max,
                 ..Limits::default()
             },
+            poison: match self.config.faults.poison {
+                Poison::Halt => poison::Policy::Halt,
+                Poison::DeadLetter => poison::Policy::DeadLetter {
+                    schema_id: self.own_schemas.dead_letter,
+                    bytes_max: bytes_max.dead_letter,
+                },
+            },
         }
+    }
+
+    /// Whether anything may be written to the dead-letter topic.
+    pub(super) fn writes_dead_letters(&self) -> bool {
+        self.config.faults.poison == Poison::DeadLetter
     }
 
     /// What is told to be split is, after half of the timeout: the other half is for what is in flight by then.
@@ -345,8 +373,10 @@ async fn register_own(registry: &Registry, topic: &str, health: &Health) -> Resu
     let value = registry.register(&subject("Control"), Control::schema(), health).await?;
     let progress =
         registry.register(&format!("{topic}.progress-penstock.wire.Progress"), Progress::schema(), health).await?;
-    registry.register(&format!("{topic}.dead_letter-penstock.wire.DeadLetter"), DeadLetter::schema(), health).await?;
-    Ok(OwnSchemas { control: (key, value), progress })
+    let dead_letter = registry
+        .register(&format!("{topic}.dead_letter-penstock.wire.DeadLetter"), DeadLetter::schema(), health)
+        .await?;
+    Ok(OwnSchemas { control: (key, value), progress, dead_letter })
 }
 
 /// The configuration's view of tables, as the core wants it.

@@ -345,6 +345,7 @@ impl<'a> Streaming<'a> {
                 }
                 Action::Backfill(ask) => self.backfill.ask(ask),
                 Action::Stopped(Stop::Shutdown) => return Ok(Some(SessionEnd::Shutdown)),
+                Action::Stopped(Stop::Apart(commit_lsn)) => return Ok(Some(SessionEnd::Apart(commit_lsn))),
                 Action::Stopped(Stop::Fault(fault)) => return Ok(Some(SessionEnd::Fault(fault))),
             }
         }
@@ -458,6 +459,11 @@ impl<'a> Streaming<'a> {
             counters.add(Op::Update, counts.updated);
             counters.add(Op::Delete, counts.deleted);
             counters.add(Op::Read, counts.read);
+            counters.add_dead_letters(counts.dead_letters);
+            if counts.dead_letters > 0 {
+                let (schema, table, rows) = (&relation.schema, &relation.table, counts.dead_letters);
+                tracing::warn!(schema, table, rows, "rows could not be delivered and go to the dead-letter topic");
+            }
         }
         self.shell.positions.set(self.bridge.read_to(), self.bridge.durable());
     }

@@ -245,9 +245,10 @@ impl SourceError {
                 (Halt, "make sure that this is your server: something on the way may be posing as it")
             }
             Self::ZeroByte { .. } | Self::MessageTooLong { .. } => (Halt, "correct the configuration"),
-            Self::FrameTooLarge { .. } => {
-                (Halt, "raise the bound on a single change, or shrink or exclude the column that holds the value")
-            }
+            Self::FrameTooLarge { .. } => (
+                Halt,
+                "raise limits.frame_bytes_max above it; Postgres sends excluded columns, too, so excluding one does not help, and a row that was not read cannot become a dead letter",
+            ),
             Self::AnswerTooLarge { .. } | Self::Malformed { .. } | Self::Unexpected { .. } => (
                 Halt,
                 "make sure that host and port are those of a Postgres server, not of a pooler or another service",

@@ -2,7 +2,7 @@
 //! lost. Once mended (where that is possible) it goes on and everything is in the topic once.
 
 mod configuration;
-mod kafka;
+pub mod kafka;
 mod large;
 mod postgres;
 mod publication;

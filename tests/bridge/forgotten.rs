@@ -75,27 +75,42 @@ fn counter(bridge: &Bridge, name: &str) -> u64 {
     value.unwrap_or(0)
 }
 
+/// A table of rows that cannot be delivered.
+const ODD: &str = "CREATE TABLE odd (id int PRIMARY KEY, account_id uuid NOT NULL, at timestamp);
+                   ALTER TABLE odd REPLICA IDENTITY FULL;";
+const ODD_ROWS: u64 = 30;
+
+fn insert_odd(world: &World, id: u64) {
+    let account = format!("00000000-0000-4000-8000-{:012}", id % 12 + 1);
+    let sql = format!("INSERT INTO odd VALUES ({id}, '{account}', '294276-12-31')");
+    world.database.psql(&sql).expect("insert an odd row");
+}
+
 /// A bridge that has delivered everything and whose acknowledgements did not arrive is killed; `forget` is called with
-/// the folder of Kafka's logs while the broker is down. Then another one goes on. Gives its log.
+/// the folder of Kafka's logs while the broker is down. Then another one goes on. Every odd row must have become a dead
+/// letter, once. Gives its log.
 fn forgotten(forget: impl FnOnce(&Path, &World)) -> String {
     let stack = Stack::start(&Cache::from_environment()).expect("a stack of its own");
-    let mut world = World::new(&stack.addresses(), load::SCHEMA);
-    world.configure(load::CAPTURE);
+    let mut world = World::new(&stack.addresses(), &format!("{}{ODD}", load::SCHEMA));
+    world.configure(&load::CAPTURE.replace("= [", "= [\"public.odd\", "));
+    world.set("FAULTS__POISON", "dead_letter");
     let proxy = Proxy::to_port(world.database.port).expect("a proxy");
     let through = Address { port: proxy.port(), ..world.database.clone() };
     let mut bridge = world.run_through(&through);
     world.wait_ready(&mut bridge, PATIENCE);
     let load = Load::start(&world.database, 12, Duration::from_millis(5));
     load.wait_for_more(200, PATIENCE);
+    insert_odd(&world, 0);
     // The tables are known by then: the catalog is behind the same proxy.
     world.wait_confirmed(&mut bridge, PATIENCE);
     proxy.set(Direction::Up, Faults::blackhole());
     let confirmed = world.confirmed();
     let groups = counter(&bridge, "penstock_groups_committed_total");
+    (1..ODD_ROWS).for_each(|id| insert_odd(&world, id));
     load.wait_for_more(300, PATIENCE);
     wait("three commits to Kafka", PATIENCE, || counter(&bridge, "penstock_groups_committed_total") >= groups + 4)
         .unwrap_or_else(|late| panic!("{late}\n{}", bridge.log()));
-    let committed = load.stop();
+    let committed = load.stop() + ODD_ROWS;
     let delivered = || counter(&bridge, "penstock_transactions_delivered_total");
     wait("everything to be delivered", PATIENCE, || delivered() >= committed)
         .unwrap_or_else(|late| panic!("{late}\n{}", bridge.log()));
@@ -110,6 +125,9 @@ fn forgotten(forget: impl FnOnce(&Path, &World)) -> String {
     world.wait_ready(&mut bridge, PATIENCE);
     world.wait_confirmed(&mut bridge, PATIENCE);
     load::check(&world.database, &reader::read(&world.bootstrap, &world.registry_url, &world.topic));
+    let letters = reader::read_dead_letters(&world.bootstrap, &world.registry_url, &world.topic);
+    let ids = letters.iter().filter_map(|letter| letter.value.columns["id"].as_deref()?.parse::<u64>().ok());
+    assert_eq!(ids.collect::<Vec<_>>(), (0..ODD_ROWS).collect::<Vec<_>>());
     let log = bridge.log();
     assert!(bridge.stop().success());
     log
@@ -131,4 +149,11 @@ fn records_that_progress_has_forgotten_are_not_delivered_again() {
     let log = forgotten(|data, world| cut(&data.join(format!("{}.progress-0", world.topic)), two_commits));
     assert!(log.contains("records without an end stand in"), "{log}");
     assert!(log.contains("a partition does not end where progress says"), "{log}");
+}
+
+#[test]
+fn dead_letters_whose_commit_was_forgotten_are_written_again() {
+    let log = forgotten(|data, world| cut(&data.join(format!("{}.dead_letter-0", world.topic)), last_marker));
+    assert!(log.contains("records without an end stand in"), "{log}");
+    assert!(log.contains("a dead letter that was committed cannot be read"), "{log}");
 }

@@ -12,6 +12,7 @@ mod majors;
 mod outage;
 mod oversized;
 mod planted;
+mod poison;
 mod reader;
 mod scene;
 mod schema_change;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use penstock_wire::control::Control;
+use penstock_wire::dead_letter::DeadLetter;
 use penstock_wire::decode::{Envelope, WriterSchema, account_of_key};
 use penstock_wire::framing;
 use penstock_wire::header::{CONTROL_HEADER_NAME, HEADER_NAME, Header};
@@ -56,6 +57,40 @@ pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
     records.sort_by_key(|record| (record.partition, record.offset));
     check_every_topic(&records, u32::try_from(partitions).expect("few partitions"));
     records
+}
+
+/// A dead letter: its place in the order of its source, its key if it has one, the Kafka timestamp, and what it says.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub header: Header,
+    pub key: Option<Vec<u8>>,
+    pub timestamp_ms: i64,
+    pub value: DeadLetter,
+}
+
+/// The dead letters that belong to a change topic, by position, read with the schema that the registry tells. Checks that
+/// each stands there once.
+pub fn read_dead_letters(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Letter> {
+    let mut schemas = Schemas { url: registry_url.to_owned(), known: BTreeMap::new() };
+    let mut letters: Vec<Letter> = Vec::new();
+    each_message(bootstrap, &format!("{topic}.dead_letter"), "read_committed", |message| {
+        let named = |name: &str| {
+            let mut headers = message.headers().expect("every record has headers").iter();
+            headers.find(|header| header.key == name).and_then(|header| header.value)
+        };
+        assert!(named(CONTROL_HEADER_NAME).is_none(), "a dead letter is no control record");
+        let (id, body) = framing::split(message.payload().expect("a dead letter has a value")).expect("framed");
+        letters.push(Letter {
+            header: Header::decode(named(HEADER_NAME).expect("every record has the header")).expect("a header"),
+            key: message.key().map(<[u8]>::to_vec),
+            timestamp_ms: message.timestamp().to_millis().expect("a timestamp"),
+            value: DeadLetter::decode_with(schemas.get(id), body).expect("a dead letter"),
+        });
+    });
+    letters.sort_by_key(|letter| letter.header.position);
+    let twice = letters.windows(2).find(|pair| pair[0].header.position == pair[1].header.position);
+    assert!(twice.is_none(), "a dead letter stands there twice: {twice:?}");
+    letters
 }
 
 /// Gives every message of a topic, up to where it ends for this isolation level. How many partitions there are.

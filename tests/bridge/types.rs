@@ -209,6 +209,6 @@ fn a_value_that_the_wire_cannot_hold_stops_the_bridge() {
     scene.sql(&format!("INSERT INTO t VALUES (1, '{A}', '294247-01-10 04:00:54.775806+00')"));
     assert_eq!(crate::scene::tell(&scene.records(), &["id", "at"]), ["c (1 9223372036854775806)"]);
     scene.sql(&format!("INSERT INTO t VALUES (2, '{A}', '294247-01-10 04:00:54.775807+00')"));
-    scene.expect_halt(&["row of public.t at 1:0/", "cannot be delivered", "\"at\"", "Exclude the column"]);
+    scene.expect_halt(&["row of public.t at 1:0/", "cannot be delivered", "\"at\"", "tables.exclude"]);
     assert_eq!(scene.delivered().len(), 1);
 }

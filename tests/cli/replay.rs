@@ -339,6 +339,66 @@ fn a_configuration_of_kafka_and_registry_is_enough() {
 }
 
 #[test]
+fn rows_that_could_not_be_delivered_are_shown_from_their_own_topic() {
+    let mut site = Site::new(SCHEMA);
+    site.world.set("FAULTS__POISON", "dead_letter").set("LIMITS__RECORD_BYTES_MAX", "65536");
+    site.deliver(|world| {
+        let random = "(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 4000))";
+        let sql = format!(
+            "INSERT INTO items VALUES (1, 'a', 'one'), (2, 'global', 'two'), (3, 'b', {random});
+             INSERT INTO notes VALUES (1, 'global', '{{}}');
+             DELETE FROM items WHERE id = 2"
+        );
+        world.database.psql(&sql).expect("rows");
+    });
+    let read = site.replay(&["--dead-letters"]);
+    assert_eq!(read.exit, Some(0), "{}", read.err);
+    assert_eq!(read.err, "penstock: 4 records; 0 others left out, 0 duplicates dropped\n");
+    let mut brief: Vec<String> = read
+        .lines
+        .iter()
+        .map(|line| {
+            let fields = ["kind", "table", "op", "account", "key"].map(|field| line[field].to_string());
+            format!("{} {}", fields.join(" ").replace('"', ""), line["columns"]["id"])
+        })
+        .collect();
+    brief.sort();
+    assert_eq!(
+        brief,
+        [
+            "dead_letter public.items c b {__account:b,id:3} \"3\"",
+            "dead_letter public.items c null null \"2\"",
+            "dead_letter public.items d null null \"2\"",
+            "dead_letter public.notes c null null \"1\"",
+        ]
+    );
+    let large = read.lines.iter().find(|line| line["account"] == "b").expect("the large one");
+    assert!(large["reason"].as_str().is_some_and(|reason| reason.contains("do not fit: \"note\"")), "{large}");
+    for (arguments, count) in [
+        (&["--table", "public.notes"][..], 1),
+        (&["--op", "d"], 1),
+        // Whose account is not known may be anybody's.
+        (&["--account", "b"], 4),
+        (&["--account", "a"], 3),
+        (&["--limit", "2"], 2),
+    ] {
+        let read = site.replay(&[&["--dead-letters"], arguments].concat());
+        assert_eq!((read.exit, read.lines.len()), (Some(0), count), "{arguments:?}: {}", read.err);
+    }
+    let count = site.replay(&["--dead-letters", "--count"]);
+    assert_eq!(count.lines[0]["kinds"]["dead_letter"], 4, "{}", count.text);
+    assert_eq!(count.lines[0]["tables"]["public.items"]["c"], 2, "{}", count.text);
+    assert_eq!(site.replay(&["--dead-letters", "--all-records"]).exit, Some(2));
+
+    // In the change topic stands who is concerned: three times everyone, once an account.
+    let controls = site.replay(&["--all-records"]);
+    let controls = controls.lines.iter().filter(|line| line["control"]["kind"] == "dead_letter");
+    let accounts: Vec<&serde_json::Value> = controls.map(|line| &line["control"]["account"]).collect();
+    assert_eq!(accounts.len(), 3 * 12 + 1);
+    assert_eq!(accounts.iter().filter(|account| **account == "b").count(), 1);
+}
+
+#[test]
 fn wrong_calls_exit_2_and_servers_that_are_not_there_1() {
     let delivered = delivered();
     let site = &delivered.site;

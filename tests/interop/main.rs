@@ -1,6 +1,7 @@
 //! The wire contract as other languages read it: the reader in Python decodes everything that a real bridge wrote, and
 //! the Java client chooses the partitions that Penstock chooses.
 
+mod dead_letters;
 mod java;
 mod kinds;
 mod lines;

@@ -35,7 +35,7 @@ def main(arguments=None):
         return 1
     except KeyboardInterrupt:
         return 0
-    print(f"reader: {count} records decoded, {repeated} of them at or below a position already seen", file=sys.stderr)
+    print(f"reader: {count} records decoded, {repeated} of them repeated", file=sys.stderr)
     return 0
 
 
@@ -95,7 +95,7 @@ def _partition_count(consumer, topic):
 
 def _consume(consumer, registry, counts, options):
     unfinished = {(topic, partition) for topic, count in counts.items() for partition in range(count)}
-    newest, count, repeated = {}, 0, 0
+    seen, count, repeated = {}, 0, 0
     heard_at = time.monotonic()
     while unfinished or not options.until_end:
         message = consumer.poll(_POLL_SECONDS)
@@ -118,7 +118,7 @@ def _consume(consumer, registry, counts, options):
             raise ReadFailed(str(error))
         heard_at = time.monotonic()
         record = _decode(registry, message, counts[message.topic()])
-        record["repeated"] = _is_repeated(newest, record)
+        record["repeated"] = _is_repeated(seen, record)
         print(json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False), flush=True)
         count, repeated = count + 1, repeated + record["repeated"]
     return count, repeated
@@ -146,16 +146,26 @@ def _decode(registry, message, partitions):
     return {**place, "timestamp_ms": timestamp_ms, **record}
 
 
-def _is_repeated(newest, record):
-    """Whether a reader with state would drop it: its position is not above the last one of its source here."""
+def _is_repeated(seen, record):
+    """Whether a reader with state would drop it.
+
+    Its position is not above the last one of its source here; of a dead letter, which has no order within its
+    transaction: it was here before.
+    """
     header = record.get("header")
     if header is None:
         return False
     place = (record["topic"], record["partition"], header["source"])
     position = _comparable(header["position"])
-    if place in newest and position <= newest[place]:
+    if record["kind"] == "dead_letter":
+        positions = seen.setdefault(place, set())
+        if position in positions:
+            return True
+        positions.add(position)
+        return False
+    if place in seen and position <= seen[place]:
         return True
-    newest[place] = position
+    seen[place] = position
     return False
 
 

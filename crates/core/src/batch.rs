@@ -9,6 +9,15 @@ use penstock_wire::partition::PartitionId;
 
 use crate::ledger::Ticket;
 
+/// Where a record goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// The change topic, to the record's partition.
+    Changes,
+    /// The dead-letter topic. The record's partition is that of the control record it belongs to.
+    DeadLetters,
+}
+
 /// Encoded records in the order they must be produced.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -18,6 +27,8 @@ pub struct Batch {
 
 #[derive(Debug)]
 struct Slot {
+    topic: Topic,
+    with_next: bool,
     partition: PartitionId,
     start: usize,
     key_end: usize,
@@ -32,8 +43,10 @@ struct Slot {
 #[derive(Debug)]
 pub struct Record<'a> {
     /// Where it goes.
+    pub topic: Topic,
+    /// Where it goes in the change topic.
     pub partition: PartitionId,
-    /// Framed Avro key.
+    /// Framed Avro key; empty if a dead letter has none.
     pub key: &'a [u8],
     /// Framed Avro value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
@@ -51,6 +64,10 @@ pub struct Record<'a> {
 #[derive(Debug)]
 pub struct Envelope {
     /// Where it goes.
+    pub topic: Topic,
+    /// It is held back, and shipped, together with the record behind it: a dead letter with its control record.
+    pub with_next: bool,
+    /// Where it goes in the change topic.
     pub partition: PartitionId,
     /// Its header; the end flag is set later.
     pub header: Header,
@@ -80,6 +97,7 @@ impl Batch {
     pub fn drain(&mut self) -> impl Iterator<Item = Record<'_>> {
         let bytes = &self.bytes;
         self.slots.drain(..).map(move |slot| Record {
+            topic: slot.topic,
             partition: slot.partition,
             key: &bytes[slot.start..slot.key_end],
             value: slot.value_end.map(|end| &bytes[slot.key_end..end]),
@@ -125,18 +143,33 @@ impl Builder {
         &mut self.batch.bytes
     }
 
-    /// Makes a record of the bytes appended since the last one: a key up to `key_end`, and behind it the value.
-    pub fn finish(&mut self, envelope: &Envelope, key_end: usize, has_value: bool, ticket: Ticket) {
+    /// The same, to be read: records have their place in it from the moment they are appended.
+    pub fn appended(&self) -> &[u8] {
+        &self.batch.bytes
+    }
+
+    /// Makes a record of bytes that were appended behind the last one: a key up to `key_end`, and behind it the value.
+    pub fn finish(&mut self, envelope: &Envelope, key_end: usize, value_end: Option<usize>, ticket: Ticket) {
         let start = self.batch.slots.last().map_or(0, Slot::end);
-        let end = self.batch.bytes.len();
-        assert!(start < key_end && key_end <= end, "key {start}..{key_end} of a buffer of {end} bytes");
-        assert!(has_value || key_end == end, "a tombstone with a value of {} bytes", end - key_end);
-        self.youngest[envelope.partition.index()] = Some(self.batch.slots.len());
+        let end = value_end.unwrap_or(key_end);
+        let has_key = start < key_end || envelope.topic == Topic::DeadLetters;
+        assert!(has_key && start <= key_end && key_end <= end, "a key {start}..{key_end} of a record up to {end}");
+        assert!(end <= self.batch.bytes.len(), "a record up to {end} of a buffer of {} bytes", self.batch.bytes.len());
+        if let Some(letter) = self.batch.slots.last().filter(|last| last.with_next) {
+            let control = (Topic::Changes, letter.partition);
+            assert_eq!((envelope.topic, envelope.partition), control, "a dead letter without its control record");
+        }
+        match envelope.topic {
+            Topic::Changes => self.youngest[envelope.partition.index()] = Some(self.batch.slots.len()),
+            Topic::DeadLetters => {}
+        }
         self.batch.slots.push(Slot {
+            topic: envelope.topic,
+            with_next: envelope.with_next,
             partition: envelope.partition,
             start,
             key_end,
-            value_end: has_value.then_some(end),
+            value_end,
             header: envelope.header.encode(),
             control: envelope.control,
             timestamp_ms: envelope.timestamp_ms,
@@ -144,17 +177,28 @@ impl Builder {
         });
     }
 
-    /// The key of the record that was finished last, as long as it waits.
-    pub fn newest_key(&self) -> &[u8] {
-        self.batch.slots.last().map_or(&[], |slot| &self.batch.bytes[slot.start..slot.key_end])
-    }
-
     /// The records that [`Self::ship`] holds back: partition, bytes and ticket of each.
     pub fn held(&mut self) -> impl Iterator<Item = (PartitionId, usize, &mut Ticket)> {
-        let youngest = &self.youngest;
+        let held = self.held_back();
         let slots = self.batch.slots.iter_mut().enumerate();
-        let held = slots.filter(|(index, slot)| youngest[slot.partition.index()] == Some(*index));
+        let held = slots.filter(move |(index, _)| held.binary_search(index).is_ok());
         held.map(|(_, slot)| (slot.partition, slot.end() - slot.start, &mut slot.ticket))
+    }
+
+    /// By index, in order: each partition's youngest record, and a dead letter with its control record.
+    fn held_back(&self) -> Vec<usize> {
+        let mut held: Vec<usize> = self.youngest.iter().flatten().copied().collect();
+        held.sort_unstable();
+        let letter_of = |control: &usize| {
+            let letter = control.checked_sub(1)?;
+            self.batch.slots[letter].with_next.then_some(letter)
+        };
+        let letters: Vec<usize> = held.iter().filter_map(letter_of).collect();
+        if !letters.is_empty() {
+            held.extend(letters);
+            held.sort_unstable();
+        }
+        held
     }
 
     /// The transaction is complete: flags its last record in every partition.
@@ -168,11 +212,7 @@ impl Builder {
 
     /// Takes everything that may be produced already; what is held back stays, in order.
     pub fn ship(&mut self) -> Option<Batch> {
-        let held: Vec<usize> = {
-            let mut held: Vec<usize> = self.youngest.iter().flatten().copied().collect();
-            held.sort_unstable();
-            held
-        };
+        let held = self.held_back();
         if held.len() == self.batch.slots.len() {
             return None;
         }
@@ -192,7 +232,10 @@ impl Builder {
         let start = self.batch.bytes.len();
         let moved = |offset: usize| offset - slot.start + start;
         self.batch.bytes.extend_from_slice(&bytes[slot.start..slot.end()]);
-        self.youngest[slot.partition.index()] = Some(self.batch.slots.len());
+        match slot.topic {
+            Topic::Changes => self.youngest[slot.partition.index()] = Some(self.batch.slots.len()),
+            Topic::DeadLetters => {}
+        }
         let (key_end, value_end) = (moved(slot.key_end), slot.value_end.map(moved));
         self.batch.slots.push(Slot { start, key_end, value_end, ..slot });
     }
@@ -204,12 +247,18 @@ mod tests {
     use penstock_wire::partition::Partitioner;
 
     fn push(builder: &mut Builder, partition: u32, name: &str) {
+        push_to(builder, Topic::Changes, partition, name);
+    }
+
+    fn push_to(builder: &mut Builder, topic: Topic, partition: u32, name: &str) {
         let partition = Partitioner::new(3).unwrap().get(partition).unwrap();
-        let envelope = Envelope { partition, header: Header::default(), control: None, timestamp_ms: 0 };
+        let (header, with_next) = (Header::default(), topic == Topic::DeadLetters);
+        let envelope = Envelope { topic, with_next, partition, header, control: None, timestamp_ms: 0 };
         builder.buffer().extend_from_slice(name.as_bytes());
         let key_end = builder.buffer().len();
         builder.buffer().extend_from_slice(b"value");
-        builder.finish(&envelope, key_end, true, Ticket::from_raw(0));
+        let value_end = builder.buffer().len();
+        builder.finish(&envelope, key_end, Some(value_end), Ticket::from_raw(0));
     }
 
     /// `name@partition`, with `!` behind it where the end flag is set.
@@ -236,6 +285,30 @@ mod tests {
         builder.seal();
         assert_eq!(shipped(&mut builder), ["d@1!", "e@2!", "f@0!"]);
         assert_eq!(builder.bytes(), 0);
+    }
+
+    #[test]
+    fn a_dead_letter_is_held_back_with_its_control_record_and_has_no_flag() {
+        let mut builder = Builder::new(3);
+        push(&mut builder, 0, "a");
+        push_to(&mut builder, Topic::DeadLetters, 0, "letter");
+        push(&mut builder, 0, "control");
+        push(&mut builder, 1, "b");
+        assert_eq!(shipped(&mut builder), ["a@0"]);
+        let held: Vec<usize> = builder.held().map(|(_, bytes, _)| bytes - "value".len()).collect();
+        assert_eq!(held, ["letter", "control", "b"].map(str::len));
+        push(&mut builder, 1, "c");
+        assert_eq!(shipped(&mut builder), ["b@1"]);
+        builder.seal();
+        assert_eq!(shipped(&mut builder), ["letter@0", "control@0!", "c@1!"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a dead letter without its control record")]
+    fn a_dead_letter_alone_is_caught() {
+        let mut builder = Builder::new(3);
+        push_to(&mut builder, Topic::DeadLetters, 0, "letter");
+        push(&mut builder, 1, "b");
     }
 
     #[test]

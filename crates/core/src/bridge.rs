@@ -20,12 +20,12 @@
 //!
 //! It does not know sockets, brokers, catalogs or registries; those are the shell's (`penstock`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
-use penstock_wire::position::{Part, Seq};
+use penstock_wire::position::{Part, Position, Seq};
 use penstock_wire::progress::Progress;
 
 use crate::backfill::Backfill;
@@ -94,6 +94,8 @@ pub struct Bridge {
     /// The open group has to close before the transaction that has begun.
     apart: bool,
     shutting_down: bool,
+    /// It stops for this, once what precedes it is durable.
+    halting: Option<Box<Fault>>,
     stopped: bool,
 }
 
@@ -120,6 +122,7 @@ impl Bridge {
             closing: progress.clone(),
             apart: false,
             shutting_down: false,
+            halting: None,
             stopped: false,
             settings,
             progress,
@@ -129,6 +132,11 @@ impl Bridge {
     /// A transaction that was aborted by time before is delivered apart from others. Before the first frame.
     pub fn heed(&mut self, suspect: Suspect) {
         self.suspect = Some(suspect);
+    }
+
+    /// Dead letters at these positions can be read already, and are not written again. Before the first frame.
+    pub fn know_dead_letters(&mut self, known: BTreeSet<Position>) {
+        self.outlet.know_dead_letters(known);
     }
 
     /// Begins the first epoch: an epoch record in every partition, before anything else. `detail` says whether the topic
@@ -201,6 +209,7 @@ impl Bridge {
         let shipped = self.ledger.in_flight_bytes().saturating_sub(self.outlet.waiting_bytes());
         let finished = self.shutting_down && matches!(self.stream, Stream::Between);
         !self.stopped
+            && self.halting.is_none()
             && !finished
             && !self.apart
             && !self.tables.awaits_schema()
@@ -227,6 +236,8 @@ impl Bridge {
         match handled {
             Ok(()) if self.outlet.waiting_bytes() >= BATCH_BYTES || !self.wants_wal() => self.ship(now),
             Ok(()) => {}
+            // The row is wrong, not the stream: what precedes its transaction is good.
+            Err(fault @ Fault::Row { .. }) => self.halting = Some(Box::new(fault)),
             Err(fault) => self.stop(Stop::Fault(Box::new(fault))),
         }
         self.advance(now);
@@ -469,6 +480,9 @@ impl Bridge {
         if self.ledger.is_busy() {
             return;
         }
+        if self.halting.is_some() {
+            return self.halt(now);
+        }
         match &self.stream {
             Stream::Within(_) if self.apart => self.close(now),
             Stream::Within(open) if open.events > 0 && self.is_part_due(now) => self.close_part(now),
@@ -550,6 +564,23 @@ impl Bridge {
             self.waiting.push_back(batch);
         } else {
             self.actions.push_back(Action::Produce(batch));
+        }
+    }
+
+    /// Stops at a transaction that must not be delivered. As long as nothing of it is in the open group, that is delivered
+    /// first; where others share the group with its beginning, a new session has to deliver them.
+    fn halt(&mut self, now: Duration) {
+        if !self.ledger.is_settled() {
+            return;
+        }
+        let (_, bytes, _) = self.ledger.open_size();
+        if matches!(&self.stream, Stream::Within(open) if open.bytes_before > 0 && open.bytes_before == bytes) {
+            return self.close(now);
+        }
+        let Some(fault) = self.halting.take() else { return };
+        match &self.stream {
+            Stream::Within(open) if open.bytes_before > 0 => self.stop(Stop::Apart(open.begin.commit_lsn)),
+            Stream::Within(_) | Stream::Between | Stream::Skipping { .. } => self.stop(Stop::Fault(fault)),
         }
     }
 

@@ -1,4 +1,7 @@
 //! From one event to its records: numbered, placed, encoded and admitted.
+//!
+//! All of its records or none: where one of them cannot be made, the event is poison (see [`crate::poison`]) and leaves no
+//! trace in the numbers of those behind it.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +17,9 @@ use crate::fault::{Fault, RowFault};
 use crate::ledger::Ledger;
 use crate::outlet::{Outlet, Place};
 use crate::pgoutput::{Begin, Message, Relation};
+use crate::poison::{self, Letter, Policy, Quarantine};
 use crate::relation::Table;
-use crate::route::{self, Change, Version};
+use crate::route::{self, Change, RowEvent, Version};
 use crate::tables::LeftOut;
 
 /// A transaction that is being delivered.
@@ -49,11 +53,11 @@ impl Emit<'_> {
     pub(crate) fn change(&mut self, message: Message<'_>) -> Result<(), Fault> {
         match message {
             Message::Truncate { relations } => relations.into_iter().try_for_each(|relation| self.truncate(relation)),
-            Message::Insert { relation, new } => self.row(relation, |table| route::insert(table, &new)),
-            Message::Delete { relation, old } => self.row(relation, |table| route::delete(table, &old)),
+            Message::Insert { relation, new } => self.row(relation, RowEvent::Insert(&new)),
+            Message::Delete { relation, old } => self.row(relation, RowEvent::Delete(&old)),
             Message::Update { relation, old, mut new } => {
                 route::fill_unchanged(&mut new, old.as_ref());
-                self.row(relation, |table| route::update(table, old.as_ref(), &new))
+                self.row(relation, RowEvent::Update { old: old.as_ref(), new: &new })
             }
             Message::Begin(_)
             | Message::Commit(_)
@@ -72,11 +76,7 @@ impl Emit<'_> {
         self.open.events - 1
     }
 
-    fn row<'a>(
-        &mut self,
-        relation: u32,
-        decide: impl FnOnce(&Table) -> Result<Change<'a>, RowFault>,
-    ) -> Result<(), Fault> {
+    fn row(&mut self, relation: u32, row: RowEvent<'_>) -> Result<(), Fault> {
         let event = self.event();
         let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
         // Taken out so that the table can be numbered while the rest of self is written to.
@@ -91,9 +91,20 @@ impl Emit<'_> {
                 }
             };
         };
-        let written = decide(&table).and_then(|change| self.write(&mut table, event, change));
+        let before = (table.mark(), self.open.envelopes);
+        let drafted = route::decide(&table, row).and_then(|change| self.write(&mut table, event, change));
+        let told = drafted.or_else(|fault| {
+            self.outlet.discard();
+            table.rewind(before.0);
+            self.open.envelopes = before.1;
+            draft_poison(self.settings, self.outlet, &mut table, (self.open.begin, event), row, fault)
+        });
+        match &told {
+            Ok(()) => self.admit(relation),
+            Err(_) => self.outlet.discard(),
+        }
         let Relation { schema, table: name, .. } = &table.relation;
-        let written = match written {
+        let told = match told {
             Err(RowFault::OldRowMissing) if self.settings.rules.accepts_missing(schema, name) => {
                 self.incomplete = Some((schema.clone(), name.clone()));
                 Ok(())
@@ -101,7 +112,14 @@ impl Emit<'_> {
             other => other.map_err(|source| row_fault(schema, name, position, source)),
         };
         self.tables.insert(relation, table);
-        written
+        told
+    }
+
+    fn admit(&mut self, relation: u32) {
+        if self.backfill.watches() {
+            self.outlet.drafted_keys().for_each(|key| self.backfill.touch(relation, key));
+        }
+        self.outlet.admit(self.ledger);
     }
 
     fn write(&mut self, table: &mut Table, event: u64, change: Change<'_>) -> Result<(), RowFault> {
@@ -125,7 +143,7 @@ impl Emit<'_> {
         let plan = &table.plan;
         let key = |out: &mut Vec<u8>| plan.encode_key(before.columns, before.account, out);
         let none: Option<fn(&mut Vec<u8>) -> _> = None;
-        self.outlet.put(self.ledger, place, key, none).map(|_| ())
+        self.outlet.draft(place, key, none).map(|_| ())
     }
 
     fn envelope(
@@ -157,11 +175,8 @@ impl Emit<'_> {
         let key = |out: &mut Vec<u8>| plan.encode_key(version.columns, version.account, out);
         let value = |out: &mut Vec<u8>| plan.encode_envelope(&event, out);
         // Numbered although it may be delivered already, counted only if it is not.
-        if self.outlet.put(self.ledger, place, key, Some(value))? {
+        if self.outlet.draft(place, key, Some(value))? {
             table.count(op);
-            if self.backfill.watches() {
-                self.backfill.touch(table.relation.id, self.outlet.newest_key());
-            }
         }
         Ok(())
     }
@@ -205,8 +220,37 @@ impl Emit<'_> {
     }
 }
 
-fn row_fault(schema: &str, table: &str, position: Position, source: RowFault) -> Fault {
+pub(crate) fn row_fault(schema: &str, table: &str, position: Position, source: RowFault) -> Fault {
     Fault::Row { schema: schema.to_owned(), table: table.to_owned(), position, source: Box::new(source) }
+}
+
+/// The event cannot be told as it is: drafts a dead letter and its control records, if that is what is wanted.
+pub(crate) fn draft_poison(
+    settings: &Settings,
+    outlet: &mut Outlet,
+    table: &mut Table,
+    (begin, event): (Begin, u64),
+    row: RowEvent<'_>,
+    fault: RowFault,
+) -> Result<(), RowFault> {
+    let (schema_id, bytes_max) = match settings.poison {
+        Policy::DeadLetter { schema_id, bytes_max } if poison::is_of_row(&fault) => (schema_id, bytes_max),
+        Policy::DeadLetter { .. } | Policy::Halt => return Err(fault),
+    };
+    let reason = poison::reason(table, row, &fault);
+    let Begin { commit_lsn, commit_time_us, .. } = begin;
+    let quarantines = poison::quarantines(table, row, &reason, settings);
+    for (index, Quarantine { partition, part, key, control }) in quarantines.iter().enumerate() {
+        let at = ControlPlace { commit_lsn, seq: Seq::of_event(event, *part), commit_time_us };
+        let place = at.place(*partition, None);
+        if index == 0 && !outlet.knows_dead_letter(&place) {
+            let letter = Letter::new(table, row, &reason, schema_id, bytes_max)?;
+            outlet.draft_dead_letter(place, &letter.key, &letter.value);
+            table.count_dead_letter();
+        }
+        draft_control(settings, outlet, (*partition, at), key, control)?;
+    }
+    Ok(())
 }
 
 /// Where a control record stands, in whichever partition.
@@ -217,18 +261,35 @@ pub(crate) struct ControlPlace {
     pub(crate) commit_time_us: i64,
 }
 
+impl ControlPlace {
+    fn place(self, partition: PartitionId, control: Option<&'static str>) -> Place {
+        let Self { commit_lsn, seq, commit_time_us } = self;
+        Place { partition, commit_lsn, seq, commit_time_us, identity_only: false, control }
+    }
+}
+
 /// Appends a control record to one partition.
 pub(crate) fn put_control(
     settings: &Settings,
     outlet: &mut Outlet,
     ledger: &mut Ledger,
+    at: (PartitionId, ControlPlace),
+    key: &ControlKey,
+    control: &Control,
+) -> Result<(), RowFault> {
+    draft_control(settings, outlet, at, key, control)?;
+    outlet.admit(ledger);
+    Ok(())
+}
+
+fn draft_control(
+    settings: &Settings,
+    outlet: &mut Outlet,
     (partition, at): (PartitionId, ControlPlace),
     key: &ControlKey,
     control: &Control,
 ) -> Result<(), RowFault> {
-    let ControlPlace { commit_lsn, seq, commit_time_us } = at;
-    let kind = Some(control.kind.as_str());
-    let place = Place { partition, commit_lsn, seq, commit_time_us, identity_only: false, control: kind };
+    let place = at.place(partition, Some(control.kind.as_str()));
     let (key_id, value_id) = settings.control_schema_ids;
     let encode_key = |out: &mut Vec<u8>| {
         key.encode(key_id, out);
@@ -238,5 +299,5 @@ pub(crate) fn put_control(
         control.encode(value_id, out);
         Ok(())
     };
-    outlet.put(ledger, place, encode_key, Some(encode_value)).map(|_| ())
+    outlet.draft(place, encode_key, Some(encode_value)).map(|_| ())
 }

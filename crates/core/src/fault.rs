@@ -330,24 +330,62 @@ impl TableFault {
 
 impl RowFault {
     fn remedy(&self, schema: &str, table: &str) -> String {
-        match self {
+        let mend = match self {
             Self::Value(ValueError::Column { column, reason: Refusal::NotFinite, .. }) => format!(
-                "All accounts wait behind this row of {schema}.{table}. Take \"{schema}.{table}.{column}\" out of tables.decimal, so that it travels as a string (which the compatibility rule of its subject must allow), then start again; CHECK ({column} <> 'NaN') keeps such values out."
+                "Take \"{schema}.{table}.{column}\" out of tables.decimal, so that it travels as a string (which the compatibility rule of its subject must allow), then start again; CHECK ({column} <> 'NaN') keeps such values out."
             ),
-            Self::Value(_) | Self::Account(_) => format!(
-                "All accounts wait behind this row of {schema}.{table}. Exclude the column that is named above from capture, then start again."
+            Self::Value(ValueError::Column { column, .. }) => format!(
+                "List \"{schema}.{table}.{column}\" in tables.exclude, then start again; that cannot be done with the account column or a column of the key."
             ),
-            Self::AccountUnknown | Self::Columns { .. } => {
+            Self::Account(_) => {
+                "The account column cannot be excluded, and what stands in the WAL cannot be changed; a CHECK keeps such values out.".into()
+            }
+            Self::AccountUnknown => {
                 format!("Check the replica identity of {schema}.{table} with `penstock check`, then start again.")
             }
-            Self::OldRowMissing => format!(
-                "ALTER TABLE … REPLICA IDENTITY FULL, of {schema}.{table} and of every partition of it. The change is in the WAL as it is: to go on behind it, list \"{schema}.{table}\" in tables.accept_missing; it is left out, and the table is loaded again. Take it out of the list afterwards."
-            ),
-            Self::TooLarge { .. } => {
-                format!(
-                    "All accounts wait behind it. Raise max.message.bytes of the topic (and limits.record_bytes_max), or exclude the large column of {schema}.{table}."
-                )
+            Self::OldRowMissing => {
+                return format!(
+                    "ALTER TABLE … REPLICA IDENTITY FULL, of {schema}.{table} and of every partition of it. The change is in the WAL as it is: to go on behind it, list \"{schema}.{table}\" in tables.accept_missing; it is left out, and the table is loaded again. Take it out of the list afterwards."
+                );
             }
+            Self::Value(ValueError::Width { .. } | ValueError::NotRegistered) | Self::Columns { .. } => {
+                return format!(
+                    "All accounts wait behind this row of {schema}.{table}. Check the replica identity with `penstock check`, then start again."
+                );
+            }
+            Self::TooLarge { .. } => format!(
+                "Raise max.message.bytes of the topic and limits.record_bytes_max, or list the large column of {schema}.{table} in tables.exclude (not the account column or one of the key), then start again."
+            ),
+        };
+        format!(
+            "All accounts wait behind this row of {schema}.{table}; everything committed before its transaction is delivered. {mend} Or have such rows set aside: faults.poison = \"dead_letter\" writes them to the dead-letter topic, tells their accounts' readers, and goes on."
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_remedy_of_a_poison_row_names_the_other_choice_and_no_other_does() {
+        let column = |reason| ValueError::Column { column: "c".into(), pg_type: "text".into(), reason };
+        let poison = [
+            RowFault::Value(column(Refusal::NotFinite)),
+            RowFault::Value(column(Refusal::OutOfRange)),
+            RowFault::Account(AccountError::Reserved),
+            RowFault::AccountUnknown,
+            RowFault::TooLarge { bytes: 2, max: 1 },
+        ];
+        for fault in poison {
+            let remedy = fault.remedy("s", "t");
+            assert!(crate::poison::is_of_row(&fault), "{fault}");
+            assert!(remedy.contains("faults.poison = \"dead_letter\"") && remedy.contains("s.t"), "{remedy}");
+            assert!(remedy.starts_with("All accounts wait"), "{remedy}");
+        }
+        for fault in [RowFault::Columns { expected: 1, found: 2 }, RowFault::Value(ValueError::NotRegistered)] {
+            assert!(!crate::poison::is_of_row(&fault), "{fault}");
+            assert!(!fault.remedy("s", "t").contains("dead_letter"), "{fault}");
         }
     }
 }

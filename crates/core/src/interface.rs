@@ -1,6 +1,6 @@
 //! The border between the state machine and its shell: what a bridge is told, frame by frame, and what it asks for.
 
-use penstock_wire::lsn::{EndLsn, Lsn};
+use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
 use penstock_wire::partition::Partitioner;
 use penstock_wire::progress::Progress;
 use penstock_wire::table::SourceInfo;
@@ -11,6 +11,7 @@ use crate::fault::Fault;
 use crate::ledger::GroupEnd;
 use crate::limits::Limits;
 use crate::pgoutput::Relation;
+use crate::poison::Policy;
 use crate::relation::Rules;
 
 /// What a bridge is configured with for its whole life.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub session: String,
     /// Bounds.
     pub limits: Limits,
+    /// What happens to rows that cannot be delivered.
+    pub poison: Policy,
 }
 
 /// What the shell must do, in this order.
@@ -56,6 +59,9 @@ pub enum Action {
 pub enum Stop {
     /// As asked; everything read is committed and confirmed.
     Shutdown,
+    /// It must not go on at this transaction, and transactions before it share what is not committed yet with its beginning:
+    /// a session that keeps it apart ([`crate::oversize::Oversize::keep_apart`]) delivers them first, and then stops.
+    Apart(CommitLsn),
     /// It must not go on.
     Fault(Box<Fault>),
 }

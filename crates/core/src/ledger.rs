@@ -19,9 +19,12 @@ use penstock_wire::partition::PartitionId;
 use penstock_wire::position::Position;
 
 use crate::backfill::Remembered;
+use crate::batch::Topic;
 use crate::limits::RECORD_OVERHEAD_BYTES;
 
 /// Proof that a record was admitted. Not `Clone`: one record is settled by one delivery report.
+///
+/// Twice the group's number, and one more for a dead letter.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
 
@@ -35,6 +38,19 @@ impl Ticket {
     pub fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
+
+    fn new(group: u64, topic: Topic) -> Self {
+        Self(2 * group + u64::from(topic == Topic::DeadLetters))
+    }
+
+    fn group(&self) -> u64 {
+        self.0 / 2
+    }
+
+    /// Which topic its record goes to.
+    pub fn topic(&self) -> Topic {
+        if self.0.is_multiple_of(2) { Topic::Changes } else { Topic::DeadLetters }
+    }
 }
 
 /// A positive delivery report. A negative one never reaches the ledger: it ends the session.
@@ -42,7 +58,7 @@ impl Ticket {
 pub struct Delivered {
     /// The record's ticket.
     pub ticket: Ticket,
-    /// The partition it was written to.
+    /// The partition of the change topic it was written to; of a dead letter, any.
     pub partition: PartitionId,
     /// Its offset there.
     pub offset: i64,
@@ -195,16 +211,25 @@ impl Ledger {
 
     /// Takes a record into the open group.
     pub fn admit(&mut self, partition: PartitionId, position: Position, bytes: usize) -> Ticket {
+        let end = &mut self.open().end.partitions[partition.index()];
+        assert!(end.last < position, "position {position} is not above {} in partition {partition}", end.last);
+        end.last = position;
+        self.take(Topic::Changes, bytes)
+    }
+
+    /// Takes a dead letter into the open group. Its topic has no place in progress; its report is waited for all the same.
+    pub fn admit_dead_letter(&mut self, bytes: usize) -> Ticket {
+        self.take(Topic::DeadLetters, bytes)
+    }
+
+    fn take(&mut self, topic: Topic, bytes: usize) -> Ticket {
         self.in_flight_bytes += bytes + RECORD_OVERHEAD_BYTES;
         self.in_flight_records += 1;
         let group = self.open();
-        let end = &mut group.end.partitions[partition.index()];
-        assert!(end.last < position, "position {position} is not above {} in partition {partition}", end.last);
-        end.last = position;
         group.outstanding += 1;
         group.bytes += bytes;
         group.end.records += 1;
-        Ticket(group.number)
+        Ticket::new(group.number, topic)
     }
 
     /// A transaction of the open group is complete; everything admitted so far ends before `end_lsn`.
@@ -230,13 +255,18 @@ impl Ledger {
     /// A record's delivery report has come.
     pub fn settle(&mut self, delivered: Delivered) {
         let Delivered { ticket, partition, offset, bytes } = delivered;
-        let group = self.groups.iter_mut().find(|group| group.number == ticket.0);
-        let group =
-            group.unwrap_or_else(|| panic!("a record of group {} was settled, which is not in flight", ticket.0));
-        assert!(group.outstanding > 0, "more records of group {} were settled than admitted", ticket.0);
+        let number = ticket.group();
+        let group = self.groups.iter_mut().find(|group| group.number == number);
+        let group = group.unwrap_or_else(|| panic!("a record of group {number} was settled, which is not in flight"));
+        assert!(group.outstanding > 0, "more records of group {number} were settled than admitted");
         group.outstanding -= 1;
-        let end = &mut group.end.partitions[partition.index()];
-        end.next_offset = end.next_offset.max(offset + 1);
+        match ticket.topic() {
+            Topic::Changes => {
+                let end = &mut group.end.partitions[partition.index()];
+                end.next_offset = end.next_offset.max(offset + 1);
+            }
+            Topic::DeadLetters => {}
+        }
         self.in_flight_records -= 1;
         self.in_flight_bytes -= bytes + RECORD_OVERHEAD_BYTES;
     }
@@ -263,17 +293,23 @@ impl Ledger {
     /// position before it in its partition.
     pub fn carry_over(&mut self, ticket: &mut Ticket, partition: PartitionId, previous: Position, bytes: usize) {
         let [part, next] = self.groups.make_contiguous() else { panic!("a record is carried over without a part") };
-        assert_eq!((part.phase, part.number), (Phase::Closing, ticket.0), "a record of another group is carried over");
-        let end = &mut part.end.partitions[partition.index()];
-        assert!(previous < end.last, "position {previous} is not before {} in partition {partition}", end.last);
-        end.last = previous;
+        let group = ticket.group();
+        assert_eq!((part.phase, part.number), (Phase::Closing, group), "a record of another group is carried over");
+        match ticket.topic() {
+            Topic::Changes => {
+                let end = &mut part.end.partitions[partition.index()];
+                assert!(previous < end.last, "position {previous} is not before {} in partition {partition}", end.last);
+                end.last = previous;
+            }
+            Topic::DeadLetters => {}
+        }
         part.outstanding -= 1;
         part.bytes -= bytes;
         part.end.records -= 1;
         next.outstanding += 1;
         next.bytes += bytes;
         next.end.records += 1;
-        ticket.0 = next.number;
+        *ticket = Ticket::new(next.number, ticket.topic());
     }
 
     /// The closing group's end, once and only when all of its records are delivered.
@@ -306,6 +342,11 @@ impl Ledger {
         assert!(self.durable <= end.end_lsn, "durable {} would go back to {}", self.durable, end.end_lsn);
         self.durable = end.end_lsn;
         end
+    }
+
+    /// Every group that was closed is committed, and readers can read it.
+    pub fn is_settled(&self) -> bool {
+        !self.is_busy() && self.unseen.is_empty()
     }
 
     /// Everything before this is committed, readable or not yet.
@@ -386,6 +427,24 @@ mod tests {
         ledger.settle(delivered(second, 0, 6));
         ledger.settle(delivered(first, 0, 5));
         assert_eq!(ledger.take_commit().unwrap().partitions[0].next_offset, 7);
+    }
+
+    #[test]
+    fn a_dead_letter_is_waited_for_and_moves_no_partition() {
+        let mut ledger = ledger();
+        let control = ledger.admit(partition(1), at(100, 8), 10);
+        let letter = ledger.admit_dead_letter(10);
+        assert_eq!((control.topic(), letter.topic()), (Topic::Changes, Topic::DeadLetters));
+        ledger.seal(EndLsn::new(150), commit(100), 9, Arc::default());
+        ledger.close();
+        ledger.settle(delivered(control, 1, 4));
+        assert_eq!(ledger.take_commit(), None, "the dead letter's report is missing");
+        ledger.settle(delivered(Ticket::from_raw(letter.into_raw()), 0, 99));
+        let end = ledger.take_commit().unwrap();
+        assert_eq!(end.partitions[0], PartitionEnd::default());
+        assert_eq!(end.partitions[1], PartitionEnd { last: at(100, 8), next_offset: 5 });
+        assert_eq!(end.records, 2);
+        assert_eq!((ledger.in_flight_bytes(), ledger.in_flight_records()), (0, 0));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod outlet;
 pub mod oversize;
 pub mod pgoutput;
+pub mod poison;
 pub mod relation;
 pub mod resume;
 pub mod route;

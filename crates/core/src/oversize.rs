@@ -8,6 +8,8 @@
 //! registry or a source that stalls), size is not the reason. Whether another bridge has taken over instead, only the shell
 //! can know: it asks whether this one still holds the slot.
 //!
+//! A transaction at which the bridge has to stop is kept apart in the same way, so that its predecessors are delivered.
+//!
 //! [`Watch`] lives with a session and measures; [`Oversize`] lives with the process and judges.
 
 use std::time::Duration;
@@ -60,17 +62,26 @@ pub struct Oversize {
     policy: Policy,
     timeout: Duration,
     suspect: Option<Suspect>,
+    /// Kept apart for another reason than its size.
+    apart: Option<CommitLsn>,
 }
 
 impl Oversize {
     /// `timeout` is that of Kafka transactions.
     pub fn new(policy: Policy, timeout: Duration) -> Self {
-        Self { policy, timeout, suspect: None }
+        Self { policy, timeout, suspect: None, apart: None }
     }
 
     /// What the next session has to heed.
     pub fn suspect(&self) -> Option<Suspect> {
-        self.suspect
+        let apart = self.apart.map(|commit_lsn| Suspect { commit_lsn, bytes_max: usize::MAX });
+        self.suspect.or(apart)
+    }
+
+    /// A transaction, all of whose predecessors were met and none of which is a suspect any more, is to have a Kafka
+    /// transaction to itself.
+    pub fn keep_apart(&mut self, commit_lsn: CommitLsn) {
+        (self.suspect, self.apart) = (None, Some(commit_lsn));
     }
 
     /// Whether the attempt failed because it took too long, provided that nobody has taken over.
@@ -209,6 +220,17 @@ mod tests {
         assert!(oversize.handle_aborted(&attempt(200, 1000)).is_ok(), "another one");
         let fault = oversize.handle_aborted(&attempt(200, 1000)).unwrap_err();
         assert!(matches!(fault, Fault::Oversized { xid: 7, records: 3, bytes: 1000, .. }), "{fault}");
+    }
+
+    #[test]
+    fn a_transaction_that_is_kept_apart_is_not_blamed_for_its_size() {
+        let mut oversize = Oversize::new(Policy::Halt, TIMEOUT);
+        oversize.keep_apart(CommitLsn::new(100));
+        assert_eq!(oversize.suspect(), suspect(100, usize::MAX));
+        assert!(oversize.handle_aborted(&attempt(100, 1000)).is_ok(), "it is its first time");
+        assert_eq!(oversize.suspect(), suspect(100, 500));
+        oversize.keep_apart(CommitLsn::new(200));
+        assert_eq!(oversize.suspect(), suspect(200, usize::MAX), "the older one is delivered by now");
     }
 
     #[test]

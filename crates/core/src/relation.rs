@@ -166,6 +166,16 @@ pub struct Counts {
     pub deleted: u64,
     /// Rows that were read by a backfill.
     pub read: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
+/// What the records of an event change in a table, to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    order_commit: CommitLsn,
+    order: u64,
+    counts: Counts,
 }
 
 impl Table {
@@ -193,6 +203,22 @@ impl Table {
             Op::Delete => self.counts.deleted += 1,
             Op::Read => self.counts.read += 1,
         }
+    }
+
+    /// Counts a dead letter.
+    pub(crate) fn count_dead_letter(&mut self) {
+        self.counts.dead_letters += 1;
+    }
+
+    /// Before the records of an event are made.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { order_commit: self.order_commit, order: self.order, counts: self.counts }
+    }
+
+    /// The records that were made since are not to be.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
+        let Mark { order_commit, order, counts } = mark;
+        (self.order_commit, self.order, self.counts) = (order_commit, order, counts);
     }
 
     /// What was counted since the last time.

@@ -248,9 +248,15 @@ fn check_slot(slot: Option<&Slot>, progress: &Progress) -> Result<(), Refusal> {
 /// A broker can forget the end of a transaction in some of its partitions. A partition that has more than progress says
 /// drops what comes again. Where one lacks what progress says it has, everything since `confirmed` is read again, and
 /// dropped by those that have it; how fresh the topic is, nobody knows until then. Rows of a backfill do not come again with
-/// the stream: reloads that were live then begin anew.
-pub fn behind_readable(progress: Progress, readable: Vec<PartitionProgress>, confirmed: EndLsn) -> Progress {
+/// the stream: reloads that were live then begin anew. The same where dead letters are lost.
+pub fn behind_readable(
+    progress: Progress,
+    readable: Vec<PartitionProgress>,
+    letters_lost: bool,
+    confirmed: EndLsn,
+) -> Progress {
     let lacks = progress.partitions.iter().zip(&readable).any(|(claimed, found)| found.last < claimed.last);
+    let lacks = lacks || letters_lost;
     let progress = Progress { partitions: readable, ..progress };
     if !lacks {
         return progress;
@@ -410,11 +416,13 @@ mod tests {
         let through = Through { commit_lsn: CommitLsn::new(80), ..Through::default() };
         let progress = Progress { partitions: vec![at(80, 9)], through, postgres_clock_us: 5, ..progress() };
         let confirmed = EndLsn::new(60);
-        let as_claimed = behind_readable(progress.clone(), vec![at(80, 9)], confirmed);
+        let as_claimed = behind_readable(progress.clone(), vec![at(80, 9)], false, confirmed);
         assert_eq!(as_claimed, progress);
-        let more = behind_readable(progress.clone(), vec![at(90, 12)], confirmed);
+        let more = behind_readable(progress.clone(), vec![at(90, 12)], false, confirmed);
         assert_eq!((more.end_lsn, &more.partitions, more.through), (EndLsn::new(100), &vec![at(90, 12)], through));
-        let less = behind_readable(progress, vec![at(50, 7)], confirmed);
+        let letters = behind_readable(progress.clone(), vec![at(80, 9)], true, confirmed);
+        assert_eq!((letters.end_lsn, &letters.partitions), (confirmed, &vec![at(80, 9)]));
+        let less = behind_readable(progress, vec![at(50, 7)], false, confirmed);
         assert_eq!((less.end_lsn, &less.partitions), (confirmed, &vec![at(50, 7)]));
         assert_eq!((less.through, less.postgres_clock_us), (Through::default(), 0), "nothing is claimed");
     }

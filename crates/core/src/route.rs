@@ -36,6 +36,19 @@ pub enum Change<'a> {
     Ignored,
 }
 
+/// One row event as it was sent; `new` of an update has been through [`fill_unchanged`].
+#[derive(Clone, Copy, Debug)]
+pub enum RowEvent<'a> {
+    /// A row was inserted.
+    Insert(&'a Tuple<'a>),
+    /// A row was updated; without `old` its identity did not change.
+    Update { old: Option<&'a OldTuple<'a>>, new: &'a Tuple<'a> },
+    /// A row was deleted.
+    Delete(&'a OldTuple<'a>),
+    /// A row was read by a backfill.
+    Read(&'a Tuple<'a>),
+}
+
 /// Fills columns that Postgres did not send from the old row, where that is whole.
 pub fn fill_unchanged<'a>(new: &mut Tuple<'a>, old: Option<&OldTuple<'a>>) {
     let Some(OldTuple::Full(Tuple(old))) = old else { return };
@@ -46,19 +59,17 @@ pub fn fill_unchanged<'a>(new: &mut Tuple<'a>, old: Option<&OldTuple<'a>>) {
     }
 }
 
-/// An inserted row.
-pub fn insert<'a>(table: &Table, new: &'a Tuple<'a>) -> Result<Change<'a>, RowFault> {
-    version(table, &new.0, false).map(Change::Create)
+/// What the event means.
+pub fn decide<'a>(table: &Table, event: RowEvent<'a>) -> Result<Change<'a>, RowFault> {
+    match event {
+        RowEvent::Insert(new) | RowEvent::Read(new) => new_version(table, new).map(Change::Create),
+        RowEvent::Delete(old) => old_version(table, old).map(Change::Delete),
+        RowEvent::Update { old, new } => update(table, old, new),
+    }
 }
 
-/// A deleted row.
-pub fn delete<'a>(table: &Table, old: &'a OldTuple<'a>) -> Result<Change<'a>, RowFault> {
-    old_version(table, old).map(Change::Delete)
-}
-
-/// An updated row; `new` has been through [`fill_unchanged`].
-pub fn update<'a>(table: &Table, old: Option<&'a OldTuple<'a>>, new: &'a Tuple<'a>) -> Result<Change<'a>, RowFault> {
-    let after = version(table, &new.0, false)?;
+fn update<'a>(table: &Table, old: Option<&'a OldTuple<'a>>, new: &'a Tuple<'a>) -> Result<Change<'a>, RowFault> {
+    let after = new_version(table, new)?;
     let Some(old) = old else {
         // No old row is sent where the identity's columns did not change: which is known only if it is not all of them.
         let unchanged = table.old_rows_tell && table.relation.identity != ReplicaIdentity::Full;
@@ -74,7 +85,13 @@ pub fn update<'a>(table: &Table, old: Option<&'a OldTuple<'a>>, new: &'a Tuple<'
     Ok(Change::Update { before: Some(before), after })
 }
 
-fn old_version<'a>(table: &Table, old: &'a OldTuple<'a>) -> Result<Version<'a>, RowFault> {
+/// The row as it is now.
+pub fn new_version<'a>(table: &Table, new: &'a Tuple<'a>) -> Result<Version<'a>, RowFault> {
+    version(table, &new.0, false)
+}
+
+/// The row as it was.
+pub fn old_version<'a>(table: &Table, old: &'a OldTuple<'a>) -> Result<Version<'a>, RowFault> {
     match old {
         OldTuple::Identity(_) if !table.old_rows_tell || table.relation.identity == ReplicaIdentity::Full => {
             Err(RowFault::OldRowMissing)

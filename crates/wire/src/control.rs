@@ -134,6 +134,18 @@ impl Control {
         }
     }
 
+    /// A row of the table could not be delivered; `account` is whose, if that is known. `detail` says why, without values.
+    pub fn dead_letter(schema: &str, table: &str, account: Option<&str>, detail: String) -> Self {
+        Self {
+            kind: ControlKind::DeadLetter,
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            account: account.map(str::to_owned),
+            begin: None,
+            detail: Some(detail),
+        }
+    }
+
     /// A reload of `scope` began at `begin`, or, as an end, is complete: its rows older than that are gone.
     pub fn reload(kind: ControlKind, scope: &Scope, begin: Position) -> Self {
         let (schema, table) = scope.table.clone().unwrap_or_default();
@@ -251,7 +263,8 @@ mod tests {
     #[test]
     fn values_come_back() {
         let epoch = Control::epoch(None, "complete: first start".into());
-        for control in [reload_end(), epoch, Control::truncate("s", "t")] {
+        let dead_letter = Control::dead_letter("s", "t", None, "too large".into());
+        for control in [reload_end(), epoch, Control::truncate("s", "t"), dead_letter] {
             let mut out = Vec::new();
             control.encode(7, &mut out);
             let (id, body) = framing::split(&out).unwrap();

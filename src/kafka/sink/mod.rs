@@ -9,7 +9,7 @@
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use penstock_core::batch::Batch;
+use penstock_core::batch::{Batch, Topic};
 use penstock_core::ledger::Delivered;
 use penstock_wire::partition::Partitioner;
 use rdkafka::config::ClientConfig;
@@ -31,10 +31,21 @@ pub struct Topics {
     pub changes: String,
     /// Its progress topic.
     pub progress: String,
+    /// Its dead letters; only what a batch sends there is ever written to it.
+    pub dead_letters: String,
     /// The change topic's partitions.
     pub partitioner: Partitioner,
     /// The source's name and number: how its records are known.
     pub source: (String, u16),
+}
+
+impl Topics {
+    fn name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Changes => &self.changes,
+            Topic::DeadLetters => &self.dead_letters,
+        }
+    }
 }
 
 /// How the producer is made, and what it writes where nothing may be read: key and value of a record that is always

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use penstock_core::batch::Topic;
 use penstock_core::ledger::{Delivered, Ticket};
 use penstock_wire::partition::Partitioner;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -25,8 +26,8 @@ pub(super) struct Reports {
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) delivered: Vec<Delivered>,
-    /// The offset behind the open transaction's last record: by partition of the change topic, and of progress.
-    pub(super) ends: BTreeMap<i32, i64>,
+    /// The offset behind the open transaction's last record: by topic and partition, and of progress.
+    pub(super) ends: BTreeMap<(Topic, i32), i64>,
     pub(super) progress_end: i64,
     pub(super) failed: Option<KafkaError>,
     pub(super) progress_delivered: bool,
@@ -72,12 +73,13 @@ impl ProducerContext for Context {
             RESIDUE_OPAQUE => return,
             _ => {}
         }
-        let end = collected.ends.entry(message.partition()).or_default();
+        let ticket = Ticket::from_raw(opaque as u64);
+        let end = collected.ends.entry((ticket.topic(), message.partition())).or_default();
         *end = (*end).max(message.offset() + 1);
         let partition = u32::try_from(message.partition()).ok();
         match partition.and_then(|number| self.0.partitioner.get(number)) {
             Some(partition) => collected.delivered.push(Delivered {
-                ticket: Ticket::from_raw(opaque as u64),
+                ticket,
                 partition,
                 offset: message.offset(),
                 bytes: message.key_len() + message.payload_len(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use penstock_core::batch::{Batch, Record};
+use penstock_core::batch::{Batch, Record, Topic};
 use penstock_wire::control::ControlKind;
 use penstock_wire::header::{self as wire, CONTROL_HEADER_NAME, HEADER_NAME};
 use rdkafka::config::FromClientConfigAndContext;
@@ -34,6 +34,8 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait for a command while nothing is due.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
+/// The partition of dead letters, which belong together, not to accounts.
+const DEAD_LETTER_PARTITION: i32 = 0;
 
 /// A producer between begin and commit, or not.
 struct Worker<'a> {
@@ -140,14 +142,15 @@ impl Worker<'_> {
             let mut collected = self.reports.lock();
             (std::mem::take(&mut collected.ends), collected.progress_end)
         };
-        let changes = ends.into_iter().map(|(partition, end)| ((self.topics.changes.clone(), partition), end));
-        Claim { ends: changes.chain([((self.topics.progress.clone(), 0), progress_end)]).collect() }
+        let ends =
+            ends.into_iter().map(|((topic, partition), end)| ((self.topics.name(topic).to_owned(), partition), end));
+        Claim { ends: ends.chain([((self.topics.progress.clone(), 0), progress_end)]).collect() }
     }
 
     fn produce(&mut self, mut batch: Batch) -> Result<(), SinkError> {
         self.begin()?;
         for (sent, record) in batch.drain().enumerate() {
-            self.send(to_kafka(&self.topics.changes, record))?;
+            self.send(to_kafka(self.topics, record))?;
             if sent % 1024 == 1023 {
                 self.poll(Duration::ZERO)?;
             }
@@ -235,7 +238,7 @@ impl Worker<'_> {
     }
 }
 
-fn to_kafka<'a>(topic: &'a str, record: Record<'a>) -> BaseRecord<'a, [u8], [u8], usize> {
+fn to_kafka<'a>(topics: &'a Topics, record: Record<'a>) -> BaseRecord<'a, [u8], [u8], usize> {
     let control = record.control;
     let mut headers = OwnedHeaders::new_with_capacity(1 + usize::from(control.is_some()))
         .insert(Header { key: HEADER_NAME, value: Some(&record.header) });
@@ -243,12 +246,18 @@ fn to_kafka<'a>(topic: &'a str, record: Record<'a>) -> BaseRecord<'a, [u8], [u8]
         headers = headers.insert(Header { key: CONTROL_HEADER_NAME, value: Some(kind) });
     }
     let opaque = usize::try_from(record.ticket.into_raw()).expect("a group number fits a pointer");
-    let partition = i32::try_from(record.partition.number()).expect("partition counts are 31 bits");
-    let mut kafka = BaseRecord::with_opaque_to(topic, opaque)
+    let partition = match record.topic {
+        Topic::Changes => i32::try_from(record.partition.number()).expect("partition counts are 31 bits"),
+        Topic::DeadLetters => DEAD_LETTER_PARTITION,
+    };
+    let mut kafka = BaseRecord::with_opaque_to(topics.name(record.topic), opaque)
         .partition(partition)
-        .key(record.key)
         .headers(headers)
         .timestamp(record.timestamp_ms);
+    // Only dead letters may have none: a key is never empty.
+    if !record.key.is_empty() {
+        kafka = kafka.key(record.key);
+    }
     if let Some(value) = record.value {
         kafka = kafka.payload(value);
     }

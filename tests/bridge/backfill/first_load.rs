@@ -172,7 +172,8 @@ fn a_first_load_under_load_and_killed_again_and_again_is_the_tables() {
     assert!(bridge.stop().success());
 }
 
-fn load_is_complete(world: &World) -> bool {
+/// Whether progress says that the topic holds every row.
+pub fn load_is_complete(world: &World) -> bool {
     let mut status = world.spawn("status", &["--json"], &world.database);
     status.wait(PATIENCE);
     status.log().contains("\"load_complete\":true")

@@ -3,4 +3,5 @@
 mod first_load;
 pub mod fold;
 mod hazards;
+mod poison;
 mod reloads;

@@ -43,10 +43,20 @@ impl Operator {
     }
 
     pub fn create_topic(&self, topic: &str, partitions: i32) {
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+        self.create(NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("cleanup.policy", "compact"));
+        self.wait_for_partitions(topic, partitions);
+    }
+
+    /// Of one partition.
+    pub fn create_topic_with(&self, topic: &str, settings: &[(&str, &str)]) {
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+        self.create(settings.iter().fold(new, |new, (key, value)| new.set(key, value)));
+        self.wait_for_partitions(topic, 1);
+    }
+
+    fn create(&self, new: NewTopic<'_>) {
         let created = self.runtime.block_on(self.client.create_topics(&[new], &self.options)).expect("create a topic");
         assert!(created.iter().all(Result::is_ok), "{created:?}");
-        self.wait_for_partitions(topic, partitions);
     }
 
     pub fn add_partitions(&self, topic: &str, total: i32) {

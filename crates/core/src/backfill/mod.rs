@@ -349,7 +349,7 @@ impl Backfill {
     pub(crate) fn accepted(&mut self, placed: Placed, rows_per_second: u64, now: Duration) {
         let Placed { read, chunk, table, mut row_bytes } = placed;
         let rows = chunk.rows.len();
-        let last = rows.checked_sub(1).map(|row| key_of(&chunk, row, &table.key));
+        let last = rows.checked_sub(1).and_then(|row| key_of(&chunk, row, &table.key));
         if let Some(bytes) = chunk.rows.bytes().checked_div(rows) {
             row_bytes = bytes;
         }
@@ -396,13 +396,13 @@ impl Backfill {
     }
 }
 
-/// The key of a row, column by column, as Postgres prints it.
-fn key_of(chunk: &Chunk, row: usize, key: &[usize]) -> Vec<String> {
+/// The key of a row, column by column, as Postgres prints it; `None` if that is no text.
+fn key_of(chunk: &Chunk, row: usize, key: &[usize]) -> Option<Vec<String>> {
     let mut columns = Vec::new();
     chunk.rows.read(row, &mut columns);
     let text = |index: &usize| match columns[*index] {
-        Column::Text(text) => String::from_utf8(text.to_vec()).expect("the encoder has taken the key as UTF-8"),
-        Column::Null | Column::Unchanged | Column::Binary(_) => unreachable!("the encoder has taken the key as text"),
+        Column::Text(text) => String::from_utf8(text.to_vec()).ok(),
+        Column::Null | Column::Unchanged | Column::Binary(_) => None,
     };
     key.iter().map(text).collect()
 }

@@ -1,7 +1,8 @@
 //! Where backfilled rows and the ends of a reload stand in the stream.
 //!
 //! Row `n` of a chunk (from 0) stands at its high mark's commit, behind the mark's own event. Rows are numbered before touched
-//! ones are dropped, so that holes in `n` are normal.
+//! ones are dropped, so that holes in `n` are normal. One that cannot be delivered is poison like a row of the stream (see
+//! [`crate::poison`]), unless it was touched: then it does not matter.
 
 use penstock_wire::account::{Account, GLOBAL};
 use penstock_wire::control::{Control, ControlKey, ControlKind};
@@ -10,15 +11,15 @@ use penstock_wire::partition::PartitionId;
 use penstock_wire::position::{Part, Position, Seq};
 use penstock_wire::reload::Scope;
 
-use super::Placed;
+use super::{Placed, key_of};
 use crate::bridge::Settings;
-use crate::emit::{ControlPlace, put_control};
+use crate::emit::{ControlPlace, draft_poison, put_control, row_fault};
 use crate::fault::{Fault, RowFault};
 use crate::ledger::Ledger;
 use crate::outlet::{Outlet, Place};
 use crate::pgoutput::{Begin, Tuple};
 use crate::relation::Table;
-use crate::route::{self, Change};
+use crate::route::{self, RowEvent};
 
 /// What rows and controls are written with and to.
 pub(crate) struct Placing<'b> {
@@ -55,29 +56,48 @@ impl Placing<'_> {
         };
         for partition in partitions {
             put_control(self.settings, self.outlet, self.ledger, (partition, place), &key, &control)
-                .map_err(|source| fault(&control.schema, &control.table, position, source))?;
+                .map_err(|source| row_fault(&control.schema, &control.table, position, source))?;
         }
         Ok(())
     }
 
-    /// The rows that no record between the marks was about.
+    /// The rows that no record between the marks was about: all of them or, where one of them halts the bridge, none, so that
+    /// nothing of the mark's transaction is in the way of what precedes it.
     pub(crate) fn rows(&mut self, placed: &mut Placed) -> Result<(), Fault> {
+        let drafted = self.draft_rows(placed);
+        match &drafted {
+            Ok(()) => self.outlet.admit(self.ledger),
+            Err(_) => self.outlet.discard(),
+        }
+        drafted
+    }
+
+    fn draft_rows(&mut self, placed: &mut Placed) -> Result<(), Fault> {
         let Placed { read, chunk, table, .. } = placed;
         let (mut columns, mut key) = (Vec::new(), Vec::new());
-        for row in 0..chunk.rows.len() {
+        let rows = chunk.rows.len();
+        for row in 0..rows {
             chunk.rows.read(row, &mut columns);
             let tuple = Tuple(std::mem::take(&mut columns));
-            let seq = Seq::of_event(self.event + 1 + row as u64, Part::Record);
+            let event = self.event + 1 + row as u64;
+            let seq = Seq::of_event(event, Part::Record);
             let is_touched = |key: &[u8]| read.any_touched() && read.is_touched(key);
-            let put = self.row(table, &tuple, seq, &mut key, is_touched);
+            let drafted = self.draft_row(table, &tuple, seq, &mut key, is_touched).or_else(|fault| {
+                // The next chunk begins behind this key; one that is no text is nothing to begin behind.
+                if row + 1 == rows && !chunk.exhausted && key_of(chunk, row, &table.key).is_none() {
+                    return Err(fault);
+                }
+                let at = (self.begin, event);
+                draft_poison(self.settings, self.outlet, table, at, RowEvent::Read(&tuple), fault)
+            });
             let position = self.outlet.position(self.begin.commit_lsn, seq);
-            put.map_err(|source| fault(&table.relation.schema, &table.relation.table, position, source))?;
+            drafted.map_err(|source| row_fault(&table.relation.schema, &table.relation.table, position, source))?;
             columns = tuple.0;
         }
         Ok(())
     }
 
-    fn row(
+    fn draft_row(
         &mut self,
         table: &mut Table,
         tuple: &Tuple<'_>,
@@ -85,7 +105,7 @@ impl Placing<'_> {
         key: &mut Vec<u8>,
         is_touched: impl FnOnce(&[u8]) -> bool,
     ) -> Result<(), RowFault> {
-        let Change::Create(version) = route::insert(table, tuple)? else { unreachable!("an inserted row is created") };
+        let version = route::new_version(table, tuple)?;
         key.clear();
         table.plan.encode_key(version.columns, version.account, key)?;
         if is_touched(key) {
@@ -110,13 +130,9 @@ impl Placing<'_> {
             Ok::<(), RowFault>(())
         };
         let encode_value = |out: &mut Vec<u8>| plan.encode_envelope(&event, out).map_err(RowFault::from);
-        if self.outlet.put(self.ledger, place, encode_key, Some(encode_value))? {
+        if self.outlet.draft(place, encode_key, Some(encode_value))? {
             table.count(Op::Read);
         }
         Ok(())
     }
-}
-
-fn fault(schema: &str, table: &str, position: Position, source: RowFault) -> Fault {
-    Fault::Row { schema: schema.to_owned(), table: table.to_owned(), position, source: Box::new(source) }
 }

@@ -108,7 +108,7 @@ impl Bridge {
     }
 
     pub(super) fn ask_backfill(&mut self, now: Duration) {
-        if !self.shutting_down && !self.stopped {
+        if !self.shutting_down && !self.stopped && self.halting.is_none() {
             let asks = self.backfill.asks(&self.settings.limits, &self.settings.rules, now);
             self.actions.extend(asks.into_iter().map(Action::Backfill));
         }

@@ -213,7 +213,7 @@ proptest! {
             missing.extend(lost.iter().copied().cloned());
         }
         let progress = before.commits.swap_remove(newest);
-        let mut again = World::resume(behind_readable(progress, ends, EndLsn::new(100)));
+        let mut again = World::resume(behind_readable(progress, ends, false, EndLsn::new(100)));
         for message in two_transactions() {
             again.feed(&message);
         }

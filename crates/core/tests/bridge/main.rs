@@ -5,5 +5,6 @@ mod ddl;
 mod delivery;
 mod oversize;
 mod parts;
+mod poison;
 mod shape;
 mod world;

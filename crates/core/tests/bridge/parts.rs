@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::world::{Large, NOW, World, begin, commit, insert, insert_note, one_insert, relation, truncate, update};
 
-const AGE: Duration = Duration::from_secs(10);
+pub const AGE: Duration = Duration::from_secs(10);
 
 /// Three of these are handed to the producer at once, but for the youngest of each partition.
 fn large(id: u64, account: &str) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn large(id: u64, account: &str) -> Vec<u8> {
 }
 
 fn split() -> Large {
-    Large { part_age_max: Some(AGE), suspect: None }
+    Large { part_age_max: Some(AGE), ..Large::default() }
 }
 
 /// A transaction of which events 0 to 4 are read, all of one account, and event 4 is held back.
@@ -87,7 +87,7 @@ fn a_part_takes_the_whole_transactions_before_it_along() {
 #[test]
 fn a_part_holds_at_least_one_record() {
     let suspect = Some(Suspect { commit_lsn: CommitLsn::new(100), bytes_max: 1 });
-    let mut world = World::with(100, Large { part_age_max: Some(AGE), suspect });
+    let mut world = World::with(100, Large { part_age_max: Some(AGE), suspect, ..Large::default() });
     world.feed(&begin(100, 7));
     world.feed(&relation());
     world.feed(&insert("1", Some("a")));
@@ -178,9 +178,9 @@ fn log() -> Vec<Vec<u8>> {
     log
 }
 
-/// Plays the log; each step says what happens behind a message. Gives the records, and how many parts there were.
-fn play(large: Large, steps: &[u8]) -> (World, usize) {
-    let log = log();
+/// Plays a log that ends at 400; each step says what happens behind a message. Gives the records, and how many parts there
+/// were.
+pub fn play(log: &[Vec<u8>], large: Large, steps: &[u8]) -> (World, usize) {
     let mut world = World::with(100, large);
     let (mut next, mut steps) = (0, steps.iter().copied());
     let mut rounds = 0;
@@ -224,13 +224,14 @@ proptest! {
         bytes_max in 1_usize..2000,
         steps in proptest::collection::vec(prop_oneof![12 => 0_u8..4, 1 => 4_u8..6], 0..200),
     ) {
-        let (whole, none) = play(Large::default(), &[]);
+        let log = log();
+        let (whole, none) = play(&log, Large::default(), &[]);
         prop_assert_eq!(none, 0);
         let suspect = Some(Suspect { commit_lsn: CommitLsn::new(200), bytes_max });
-        let large = Large { part_age_max: Some(AGE), suspect };
-        let (_, parts) = play(large, &[]);
+        let large = Large { part_age_max: Some(AGE), suspect, ..Large::default() };
+        let (_, parts) = play(&log, large, &[]);
         prop_assert!(parts > 1, "{parts} parts at {bytes_max} bytes");
-        let (split, _) = play(large, &steps);
+        let (split, _) = play(&log, large, &steps);
         let sorted = |world: World| {
             let mut records = world.records;
             records.sort_by_key(|record| (record.0, record.3.position));

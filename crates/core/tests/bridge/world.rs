@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use penstock_core::batch::Record;
+use penstock_core::batch::{Record, Topic};
 use penstock_core::bridge::{Action, Bridge, Settings, Stop, Wal};
 use penstock_core::fault::Fault;
 use penstock_core::ledger::Delivered;
 use penstock_core::limits::Limits;
 use penstock_core::oversize::Suspect;
+use penstock_core::poison::Policy;
 use penstock_core::relation::{CatalogFacts, Rules};
+use penstock_wire::dead_letter::DeadLetter;
+use penstock_wire::framing;
 use penstock_wire::header::Header;
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::partition::Partitioner;
@@ -17,9 +20,12 @@ use penstock_wire::table::SourceInfo;
 use penstock_wire::types::{TypeInfo, ValueKind};
 
 pub const NOW: Duration = Duration::from_millis(100);
+const DEAD_LETTER_ID: u32 = 3;
 pub const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
-pub fn settings(part_age_max: Option<Duration>) -> Settings {
+pub fn settings(large: Large) -> Settings {
+    let Large { part_age_max, record_bytes_max, dead_letter_bytes_max, .. } = large;
+    let limits = Limits { part_age_max, ..Limits::default() };
     Settings {
         source: SourceInfo { name: "main".into(), number: 1, database: "db".into() },
         partitioner: Partitioner::new(3).unwrap(),
@@ -28,18 +34,34 @@ pub fn settings(part_age_max: Option<Duration>) -> Settings {
         control_schema_ids: (1, 2),
         session: "session".into(),
         rules: Rules { account_column: "account".into(), ..Rules::default() },
-        limits: Limits { part_age_max, ..Limits::default() },
+        limits: Limits { record_bytes_max: record_bytes_max.unwrap_or(limits.record_bytes_max), ..limits },
+        poison: match dead_letter_bytes_max {
+            Some(bytes_max) => Policy::DeadLetter { schema_id: DEAD_LETTER_ID, bytes_max },
+            None => Policy::Halt,
+        },
     }
 }
 
 /// Partition, key, value, header.
 pub type Produced = (u32, Vec<u8>, Option<Vec<u8>>, Header);
 
-/// How a bridge treats what is too large.
+/// A dead letter as it was produced: key, value, header.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    pub key: Vec<u8>,
+    pub value: DeadLetter,
+    pub header: Header,
+    pub bytes: usize,
+}
+
+/// How a bridge treats what is too large, or cannot be delivered.
 #[derive(Clone, Copy, Default)]
 pub struct Large {
     pub part_age_max: Option<Duration>,
     pub suspect: Option<Suspect>,
+    pub record_bytes_max: Option<usize>,
+    /// Poison rows go to the dead-letter topic.
+    pub dead_letter_bytes_max: Option<usize>,
 }
 
 /// A bridge and what it has done, with a Kafka that answers when told to.
@@ -47,6 +69,8 @@ pub struct World {
     pub bridge: Bridge,
     /// What is in the topic, committed or not.
     pub records: Vec<Produced>,
+    /// What is in the dead-letter topic, likewise.
+    pub letters: Vec<Letter>,
     pub commits: Vec<Progress>,
     pub confirmed: Vec<u64>,
     pub stopped: Option<Stop>,
@@ -58,8 +82,8 @@ pub struct World {
     start: Progress,
     large: Large,
     undelivered: Vec<Delivered>,
-    /// By commit: how many records there were.
-    marks: Vec<usize>,
+    /// By commit: how many records and dead letters there were.
+    marks: Vec<(usize, usize)>,
     offsets: [i64; 3],
 }
 
@@ -74,11 +98,15 @@ impl World {
     }
 
     pub fn resume(progress: Progress) -> Self {
-        Self::start(progress, Large::default())
+        Self::resume_with(progress, Large::default())
+    }
+
+    pub fn resume_with(progress: Progress, large: Large) -> Self {
+        Self::start(progress, large)
     }
 
     fn start(start: Progress, large: Large) -> Self {
-        let mut bridge = Bridge::new(settings(large.part_age_max), start.clone(), Duration::ZERO);
+        let mut bridge = Bridge::new(settings(large), start.clone(), Duration::ZERO);
         if let Some(suspect) = large.suspect {
             bridge.heed(suspect);
         }
@@ -87,6 +115,7 @@ impl World {
         Self {
             bridge,
             records: Vec::new(),
+            letters: Vec::new(),
             commits: Vec::new(),
             confirmed: Vec::new(),
             stopped: None,
@@ -107,12 +136,16 @@ impl World {
         let progress = committed.checked_sub(1).map_or(&self.start, |newest| &self.commits[newest]).clone();
         self.marks.truncate(committed);
         self.commits.truncate(committed);
-        self.records.truncate(self.marks.last().copied().unwrap_or(0));
+        let (records, letters) = self.marks.last().copied().unwrap_or_default();
+        self.records.truncate(records);
+        self.letters.truncate(letters);
         let mut offsets = [0; 3];
         self.records.iter().for_each(|record| offsets[record.0 as usize] += 1);
         let confirmed = self.commits.iter().map(|progress| progress.end_lsn.raw()).collect();
-        let Self { records, commits, marks, large, .. } = self;
-        Self { records, commits, confirmed, marks, offsets, ..Self::start(progress, large) }
+        let Self { records, letters, commits, marks, large, .. } = self;
+        let mut started = Self::start(progress, large);
+        started.bridge.know_dead_letters(letters.iter().map(|letter| letter.header.position).collect());
+        Self { records, letters, commits, confirmed, marks, offsets, ..started }
     }
 
     pub fn feed(&mut self, payload: &[u8]) {
@@ -188,18 +221,37 @@ impl World {
                 assert_eq!(entry.next_offset, self.offsets[entry.partition as usize]);
             }
         }
-        self.marks.push(self.records.len());
+        self.marks.push((self.records.len(), self.letters.len()));
         self.commits.push(progress);
     }
 
     fn produced(&mut self, record: Record<'_>) {
-        let offset = &mut self.offsets[record.partition.index()];
+        if record.topic == Topic::DeadLetters {
+            let (letter, delivered) = dead_letter(record);
+            self.letters.push(letter);
+            self.undelivered.push(delivered);
+            return;
+        }
         let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
         let header = Header::decode(&record.header).unwrap();
+        let offset = &mut self.offsets[record.partition.index()];
         self.records.push((record.partition.number(), record.key.to_vec(), record.value.map(<[u8]>::to_vec), header));
         self.undelivered.push(Delivered { ticket: record.ticket, partition: record.partition, offset: *offset, bytes });
         *offset += 1;
     }
+}
+
+/// A dead letter, and its delivery report.
+pub fn dead_letter(record: Record<'_>) -> (Letter, Delivered) {
+    let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
+    let header = Header::decode(&record.header).unwrap();
+    let (id, body) = framing::split(record.value.unwrap()).unwrap();
+    assert_eq!((id, record.control), (DEAD_LETTER_ID, None));
+    let value = DeadLetter::decode(body).unwrap();
+    // Of a topic with one partition and offsets of its own.
+    let partition = Partitioner::new(3).unwrap().get(0).unwrap();
+    let delivered = Delivered { ticket: record.ticket, partition, offset: 1_000_000, bytes };
+    (Letter { key: record.key.to_vec(), value, header, bytes }, delivered)
 }
 
 /// Of a table of text columns with the key `id`.
@@ -238,7 +290,7 @@ pub fn relation_of(columns: [&str; 3]) -> Vec<u8> {
     bytes
 }
 
-pub fn tuple(columns: &[Option<&str>]) -> Vec<u8> {
+pub fn tuple(columns: &[Option<&[u8]>]) -> Vec<u8> {
     let mut bytes = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
     for column in columns {
         match column {
@@ -246,19 +298,35 @@ pub fn tuple(columns: &[Option<&str>]) -> Vec<u8> {
             Some(text) => {
                 bytes.push(b't');
                 bytes.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
-                bytes.extend_from_slice(text.as_bytes());
+                bytes.extend_from_slice(text);
             }
         }
     }
     bytes
 }
 
+/// id, account, note, as bytes.
+pub type Row<'a> = [&'a [u8]; 3];
+
 pub fn insert(id: &str, account: Option<&str>) -> Vec<u8> {
     insert_note(id, account, "n")
 }
 
 pub fn insert_note(id: &str, account: Option<&str>, note: &str) -> Vec<u8> {
-    [b"I\0\0\x40\0N".to_vec(), tuple(&[Some(id), account, Some(note)])].concat()
+    let columns = [Some(id), account, Some(note)].map(|column| column.map(str::as_bytes));
+    [b"I\0\0\x40\0N".to_vec(), tuple(&columns)].concat()
+}
+
+pub fn insert_row(row: Row<'_>) -> Vec<u8> {
+    [b"I\0\0\x40\0N".to_vec(), tuple(&row.map(Some))].concat()
+}
+
+pub fn update_row(old: Row<'_>, new: Row<'_>) -> Vec<u8> {
+    [b"U\0\0\x40\0O".to_vec(), tuple(&old.map(Some)), b"N".to_vec(), tuple(&new.map(Some))].concat()
+}
+
+pub fn delete_row(old: Row<'_>) -> Vec<u8> {
+    [b"D\0\0\x40\0O".to_vec(), tuple(&old.map(Some))].concat()
 }
 
 /// Of the one table.
@@ -267,8 +335,7 @@ pub fn truncate() -> Vec<u8> {
 }
 
 pub fn update(id: &str, from: &str, to: &str) -> Vec<u8> {
-    let (old, new) = (tuple(&[Some(id), Some(from), Some("n")]), tuple(&[Some(id), Some(to), Some("m")]));
-    [b"U\0\0\x40\0O".to_vec(), old, b"N".to_vec(), new].concat()
+    update_row([id.as_bytes(), from.as_bytes(), b"n"], [id.as_bytes(), to.as_bytes(), b"m"])
 }
 
 pub fn one_insert(world: &mut World, at: u64) {

@@ -131,6 +131,19 @@ impl Plan {
         self.key.iter().filter_map(|key| self.columns.get(key.index)).map(|column| column.name.as_str())
     }
 
+    /// The columns of `row` that travel, each with its index, its name in Postgres, and how its value is written. Excluded
+    /// ones are not among them.
+    pub fn travelling<'r>(
+        &'r self,
+        row: &'r [Column<'r>],
+    ) -> impl Iterator<Item = (usize, &'r str, ValueKind, Column<'r>)> {
+        let columns = self.slots.iter().zip(&self.columns).zip(row).enumerate();
+        columns.filter_map(|(index, ((slot, shape), column))| match slot {
+            Slot::Excluded => None,
+            Slot::Travels(kind) => Some((index, shape.name.as_str(), *kind, *column)),
+        })
+    }
+
     /// Appends the framed key of `row`.
     pub fn encode_key(&self, row: &[Column<'_>], account: Account<'_>, out: &mut Vec<u8>) -> Result<(), ValueError> {
         let ids = self.ids()?;

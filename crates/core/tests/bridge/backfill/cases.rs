@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use penstock_core::backfill::FIRST_LOAD;
 use penstock_core::backfill::interface::{Ask, Undescribed};
+use penstock_core::bridge::Stop;
 use penstock_core::resume::behind_readable;
+use penstock_wire::account::Account;
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::decode::Envelope;
 use penstock_wire::framing;
 use penstock_wire::lsn::EndLsn;
+use penstock_wire::partition::Partitioner;
 use penstock_wire::position::{Position, Seq};
 use penstock_wire::progress::PartitionProgress;
 use penstock_wire::reload::{Reload, ReloadState, Scope};
 
 use super::database::Change;
 use super::{Reading, World, rows};
+use crate::world::{Large, Letter};
 
 /// All rows are loaded and read.
 fn loaded(ids: std::ops::Range<u32>) -> World {
@@ -279,14 +283,162 @@ fn who_went_on_without_the_load_is_not_loaded_for_at_the_next_start() {
 fn a_reload_whose_records_a_broker_has_lost_begins_anew() {
     let world = loaded(10..30);
     let end = reload(&world, FIRST_LOAD).end;
-    let lost = |partition: &PartitionProgress| PartitionProgress { last: Position::ZERO, ..*partition };
-    let readable: Vec<PartitionProgress> = world.progress.partitions.iter().map(lost).collect();
-    let check = |confirmed: u64, state: ReloadState| {
-        let progress = behind_readable(world.progress.clone(), readable.clone(), EndLsn::new(confirmed));
+    let last = |partition: &PartitionProgress| PartitionProgress { last: Position::ZERO, ..*partition };
+    let here = world.progress.partitions.clone();
+    let gone: Vec<PartitionProgress> = here.iter().map(last).collect();
+    let check = |readable: &[PartitionProgress], letters_lost: bool, confirmed: u64, state: ReloadState| {
+        let readable = readable.to_vec();
+        let progress = behind_readable(world.progress.clone(), readable, letters_lost, EndLsn::new(confirmed));
         let again = progress.reloads.iter().find(|reload| reload.id == FIRST_LOAD).unwrap().clone();
         assert_eq!((again.state, progress.load_complete), (state, state == ReloadState::Done), "{confirmed}");
         assert_eq!(again.scope, Scope::default());
     };
-    check(end.commit_lsn.raw(), ReloadState::Requested);
-    check(end.commit_lsn.raw() + 1, ReloadState::Done);
+    let at_the_end = end.commit_lsn.raw();
+    for (readable, letters_lost) in [(&gone, false), (&here, true), (&gone, true)] {
+        check(readable, letters_lost, at_the_end, ReloadState::Requested);
+        check(readable, letters_lost, at_the_end + 1, ReloadState::Done);
+    }
+    check(&here, false, at_the_end, ReloadState::Done);
+}
+
+fn dead_letters() -> Large {
+    Large { record_bytes_max: Some(300), dead_letter_bytes_max: Some(300), ..Large::default() }
+}
+
+fn too_large() -> String {
+    "x".repeat(400)
+}
+
+/// Positions, partitions and accounts of the dead letters' control records.
+fn quarantines(world: &World) -> Vec<(Position, u32, Option<String>)> {
+    let controls = world.topic.iter().filter(|record| record.control == Some("dead_letter"));
+    let told = controls.map(|record| {
+        let control = Control::decode(framing::split(record.value.as_ref().unwrap()).unwrap().1).unwrap();
+        (record.header.position, record.partition, control.account)
+    });
+    told.collect()
+}
+
+#[test]
+fn a_row_of_a_chunk_that_cannot_be_delivered_becomes_a_dead_letter_and_the_load_goes_on() {
+    let mut table = rows(10..20);
+    // Chunks are 10 to 12, 13 and 14; and 15 to 17, 18 and 19. One is the last of its chunk, and has a key to go on behind.
+    table.insert(11, ("global".to_owned(), "old".to_owned()));
+    table.insert(12, ("a".to_owned(), too_large()));
+    let mut world = World::with(table.clone(), dead_letters());
+    world.bridge.load_everything(Duration::ZERO);
+    world.act();
+    world.settle();
+    assert_eq!(world.state(FIRST_LOAD), ReloadState::Done);
+    assert!(world.progress.load_complete);
+    assert_eq!(rows_read(&world, FIRST_LOAD), 10);
+    table.retain(|id, _| ![11, 12].contains(id));
+    assert_eq!(world.reader().0, table, "the others are there");
+
+    world.letters.sort_by_key(|letter| letter.header.position);
+    let [of_nobody, large] = world.letters.as_slice() else { panic!("{:?}", world.letters) };
+    let told = |letter: &Letter| (letter.value.op.clone(), letter.value.columns["id"].clone(), letter.key.is_empty());
+    assert_eq!(told(of_nobody), ("r".into(), Some("11".into()), true));
+    assert_eq!(told(large), ("r".into(), Some("12".into()), false));
+    assert!(large.value.reason.contains("the topic takes 300"), "{large:?}");
+    assert_eq!(
+        (of_nobody.header.position.seq, large.header.position.seq),
+        (Seq(24), Seq(32)),
+        "as the rows would have"
+    );
+    let (first, second) = (of_nobody.header.position, large.header.position);
+    let mut quarantined = quarantines(&world);
+    quarantined.sort();
+    let everyone = (0..3).map(|partition| (first, partition, None));
+    let account = Account::from_column(Some(b"a")).unwrap();
+    let partition = Partitioner::new(3).unwrap().partition(account).number();
+    let expected: Vec<_> = everyone.chain([(second, partition, Some("a".to_owned()))]).collect();
+    assert_eq!(quarantined, expected);
+    let counts: Vec<_> = world.bridge.take_counts().map(|(_, counts)| (counts.read, counts.dead_letters)).collect();
+    assert_eq!(counts, [(8, 2)]);
+}
+
+#[test]
+fn a_row_of_a_chunk_that_cannot_be_delivered_halts_and_leaves_nothing_of_its_chunk_in_the_way() {
+    let mut table = rows(10..14);
+    table.insert(12, ("a".to_owned(), too_large()));
+    let mut world = World::with(table, Large { record_bytes_max: Some(300), ..Large::default() });
+    world.bridge.load_everything(Duration::ZERO);
+    world.act();
+    until(&mut world, "a chunk is read", |world| matches!(world.reading[..], [Reading::Marked(_), ..]));
+    while world.kafka() {}
+    // The first of these is on its way when the second comes, so the second and the mark share a group.
+    world.database.commit(&[Change::Put(20, "a", "one".into())], true);
+    world.database.commit(&[Change::Put(21, "a", "two".into())], true);
+    world.may_stop = true;
+    for _ in 0..2 {
+        let first = |reading: &Reading| matches!(reading, Reading::Read(_));
+        let first = world.reading.iter().position(first).unwrap_or(0);
+        world.shell(world.asked.len() + first);
+    }
+    while world.bridge.wants_wal() && world.stream() {}
+    assert!(world.committing.is_none() && world.stopped.is_none(), "what precedes it is on its way");
+    while world.kafka() {}
+    let Some(Stop::Fault(fault)) = &world.stopped else { panic!("{:?}", world.stopped) };
+    assert!(fault.to_string().contains("the topic takes 300"), "{fault}");
+    let mut held: Vec<u32> = world.held().into_keys().collect();
+    held.sort_unstable();
+    assert_eq!(held, [20, 21], "what precedes it is delivered, no row of its chunk is");
+    assert!(world.letters.is_empty() && quarantines(&world).is_empty());
+    assert_eq!(rows_read(&world, FIRST_LOAD), 0, "a later start reads it again");
+
+    // By then it is to be set aside.
+    (world.large, world.may_stop) = (dead_letters(), false);
+    world.crash(false);
+    world.bridge.load_everything(world.now);
+    world.act();
+    world.settle();
+    assert_eq!(world.state(FIRST_LOAD), ReloadState::Done);
+    assert_eq!(world.letters.len(), 1);
+    assert_eq!(world.held().into_keys().collect::<Vec<_>>(), [10, 11, 13, 20, 21]);
+}
+
+#[test]
+fn a_poison_row_that_the_stream_has_overtaken_does_not_matter_and_a_poison_event_overtakes_nothing() {
+    let mut table = rows(10..14);
+    table.insert(11, ("a".to_owned(), too_large()));
+    let mut world = World::with(table, dead_letters());
+    world.bridge.load_everything(Duration::ZERO);
+    world.act();
+    until(&mut world, "a chunk is read", |world| matches!(world.reading[..], [Reading::Marked(_), ..]));
+    world.shell(world.asked.len());
+    // The delete is poison, like its row; the insert is not. Nor is the departure of a move whose arrival is.
+    world.database.commit(&[Change::Delete(11), Change::Put(11, "a", "new".into())], true);
+    world.database.commit(&[Change::Put(12, "d", too_large())], true);
+    world.settle();
+    let ops: Vec<&str> = world.letters.iter().map(|letter| letter.value.op.as_str()).collect();
+    assert_eq!(ops, ["d", "u"], "{:?}", world.letters);
+    let held = world.held();
+    assert_eq!(held[&11], ("a".to_owned(), "new".to_owned()));
+    assert_eq!(held[&12], ("a".to_owned(), "old".to_owned()), "as it was read, and its account is in doubt");
+}
+
+#[test]
+fn a_key_that_is_no_text_halts_only_where_the_next_chunk_would_begin_behind_it() {
+    // Chunks of the range up to 14: 10 to 12, and 13 and 14, behind which nothing is left.
+    for (garbled, halts) in [(11, false), (12, true), (14, false)] {
+        let mut world = World::with(rows(10..15), dead_letters());
+        world.database.garbled = Some(garbled);
+        world.may_stop = halts;
+        world.bridge.load_everything(Duration::ZERO);
+        world.act();
+        if halts {
+            until(&mut world, "it stops", |world| world.stopped.is_some());
+            assert!(matches!(&world.stopped, Some(Stop::Fault(fault)) if fault.to_string().contains("UTF-8")));
+            assert!(world.letters.is_empty());
+        } else {
+            world.settle();
+            assert_eq!((world.state(FIRST_LOAD), world.letters.len()), (ReloadState::Done, 1), "{garbled}");
+            assert!(world.progress.load_complete);
+            assert_eq!(
+                world.held().into_keys().collect::<Vec<_>>(),
+                (10..15).filter(|id| *id != garbled).collect::<Vec<_>>()
+            );
+        }
+    }
 }

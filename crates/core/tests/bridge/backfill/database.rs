@@ -49,6 +49,8 @@ pub struct Database {
     next_lsn: u64,
     next_xid: u64,
     held: Vec<u64>,
+    /// The id of this row is read as something that is no text.
+    pub garbled: Option<u32>,
 }
 
 impl Database {
@@ -57,7 +59,7 @@ impl Database {
         let effect = Effect { put: rows, ..Effect::default() };
         let (commit, end, xid, messages, visible) = (1, 2, 3, Vec::new(), true);
         let before = Transaction { commit, end, xid, messages, effect, visible };
-        Self { transactions: vec![before], next_lsn: 100, next_xid: FIRST_XID, held: Vec::new() }
+        Self { transactions: vec![before], next_lsn: 100, next_xid: FIRST_XID, held: Vec::new(), garbled: None }
     }
 
     /// The rows, visible or not.
@@ -213,7 +215,8 @@ impl Database {
         let found: Vec<_> = self.visible().into_iter().filter(wanted).take(request.rows_max).collect();
         let mut rows = Rows::new(3);
         for (id, (account, note)) in &found {
-            rows.push_line(format!("{id}\t{account}\t{note}\n").as_bytes()).unwrap();
+            let key = if self.garbled == Some(*id) { b"\xff".to_vec() } else { id.to_string().into_bytes() };
+            rows.push_line(&[&key[..], format!("\t{account}\t{note}\n").as_bytes()].concat()).unwrap();
         }
         let exhausted = found.len() < request.rows_max;
         Chunk { number: request.number, snapshot: self.snapshot().parse().unwrap(), relation: shape(), rows, exhausted }
@@ -242,7 +245,7 @@ pub fn shape() -> Relation {
 }
 
 fn tuple(id: u32, (account, note): &(String, String)) -> Vec<u8> {
-    world::tuple(&[Some(&id.to_string()), Some(account), Some(note)])
+    world::tuple(&[Some(id.to_string().as_bytes()), Some(account.as_bytes()), Some(note.as_bytes())])
 }
 
 fn update((old_id, old): (u32, &(String, String)), (new_id, new): (u32, &(String, String))) -> Vec<u8> {

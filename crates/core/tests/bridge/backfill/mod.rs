@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use penstock_core::backfill::interface::{Ask, ChunkRequest, Description, REQUEST_PREFIX};
+use penstock_core::batch::Topic;
 use penstock_core::bridge::{Action, Bridge, Settings, Stop, Wal};
 use penstock_core::ledger::Delivered;
 use penstock_core::limits::Limits;
@@ -12,7 +13,7 @@ use penstock_wire::progress::Progress;
 use penstock_wire::reload::{ReloadRange, ReloadState};
 use proptest::prelude::*;
 
-use crate::world::{EPOCH_2000_US, facts, settings};
+use crate::world::{EPOCH_2000_US, Large, Letter, dead_letter, facts, settings};
 
 mod cases;
 mod database;
@@ -41,9 +42,12 @@ struct World {
     reading: Vec<Reading>,
     /// In the open Kafka transaction.
     open: Vec<Stored>,
+    open_letters: Vec<Letter>,
+    /// In the one before it, whose commit is on its way.
+    closed: Vec<Stored>,
+    closed_letters: Vec<Letter>,
     undelivered: Vec<Delivered>,
-    /// With how many of those records it covers: what is produced meanwhile belongs to the next.
-    committing: Option<(Progress, usize)>,
+    committing: Option<Progress>,
     unread: usize,
     topic: Vec<Stored>,
     progress: Progress,
@@ -51,25 +55,39 @@ struct World {
     schema: Option<WriterSchema>,
     /// Whether sessions of transactions that are not yet visible pass for idle (they must never be asked about in vain).
     idle: bool,
+    large: Large,
+    /// In the dead-letter topic.
+    letters: Vec<Letter>,
+    /// Set where a test expects the bridge to stop.
+    may_stop: bool,
+    stopped: Option<Stop>,
 }
 
-fn settings_of(session: u32) -> Settings {
-    let limits = Limits { chunk_rows_max: 3, backfill_workers: 3, ..Limits::default() };
-    Settings { session: format!("session-{session}"), limits, ..settings(None) }
+fn settings_of(session: u32, large: Large) -> Settings {
+    let settings = settings(large);
+    let limits = Limits { chunk_rows_max: 3, backfill_workers: 3, ..settings.limits };
+    Settings { session: format!("session-{session}"), limits, ..settings }
 }
 
 impl World {
     fn new(rows: Table) -> Self {
+        Self::with(rows, Large::default())
+    }
+
+    fn with(rows: Table, large: Large) -> Self {
         let progress = Progress { epoch: 1, end_lsn: EndLsn::new(100), partition_count: 3, ..Progress::default() };
         Self {
             database: Database::new(rows),
-            bridge: Bridge::new(settings_of(0), progress.clone(), Duration::ZERO),
+            bridge: Bridge::new(settings_of(0, large), progress.clone(), Duration::ZERO),
             now: Duration::ZERO,
             sessions: 0,
             read_to: 100,
             asked: Vec::new(),
             reading: Vec::new(),
             open: Vec::new(),
+            open_letters: Vec::new(),
+            closed: Vec::new(),
+            closed_letters: Vec::new(),
             undelivered: Vec::new(),
             committing: None,
             unread: 0,
@@ -78,22 +96,28 @@ impl World {
             offsets: [0; 3],
             schema: None,
             idle: false,
+            large,
+            letters: Vec::new(),
+            may_stop: false,
+            stopped: None,
         }
     }
 
     /// Killed; everything that is not in the topic is gone. A commit without its answer may have come through.
     fn crash(&mut self, commit_came_through: bool) {
-        if commit_came_through && let Some((progress, records)) = self.committing.take() {
+        if commit_came_through && let Some(progress) = self.committing.take() {
             self.progress = progress;
-            self.topic.extend(self.open.drain(..records));
+            self.topic.append(&mut self.closed);
+            self.letters.append(&mut self.closed_letters);
         }
         self.sessions += 1;
-        self.bridge = Bridge::new(settings_of(self.sessions), self.progress.clone(), self.now);
+        self.bridge = Bridge::new(settings_of(self.sessions, self.large), self.progress.clone(), self.now);
         self.read_to = self.progress.end_lsn.raw();
         self.offsets = [0; 3];
         self.progress.partitions.iter().for_each(|entry| self.offsets[entry.partition as usize] = entry.next_offset);
         (self.asked, self.reading, self.open, self.undelivered) = Default::default();
         (self.committing, self.unread) = (None, 0);
+        (self.open_letters, self.closed, self.closed_letters) = Default::default();
     }
 
     fn pass(&mut self, time: Duration) {
@@ -126,9 +150,10 @@ impl World {
         } else if !self.undelivered.is_empty() {
             let reports = std::mem::take(&mut self.undelivered);
             self.bridge.handle_delivered(reports, self.now);
-        } else if let Some((progress, records)) = self.committing.take() {
+        } else if let Some(progress) = self.committing.take() {
             self.progress = progress;
-            self.topic.extend(self.open.drain(..records));
+            self.topic.append(&mut self.closed);
+            self.letters.append(&mut self.closed_letters);
             self.unread += 1;
             self.bridge.handle_committed(self.now);
         } else {
@@ -210,6 +235,12 @@ impl World {
             match action {
                 Action::Produce(mut batch) => {
                     for record in batch.drain() {
+                        if record.topic == Topic::DeadLetters {
+                            let (letter, delivered) = dead_letter(record);
+                            self.open_letters.push(letter);
+                            self.undelivered.push(delivered);
+                            continue;
+                        }
                         let offset = &mut self.offsets[record.partition.index()];
                         let bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
                         self.open.push(Stored::from(&record));
@@ -223,11 +254,17 @@ impl World {
                     self.schema = Some(WriterSchema::parse(table.plan.envelope_schema()).unwrap());
                     self.bridge.handle_schema_ready(table, 10, 11, self.now);
                 }
-                Action::Commit(progress) => self.committing = Some((*progress, self.open.len())),
+                Action::Commit(progress) => {
+                    // What is produced from here on stands in the next transaction.
+                    assert!(self.closed.is_empty() && self.committing.is_none(), "one commit at a time");
+                    (self.closed, self.closed_letters) =
+                        (std::mem::take(&mut self.open), std::mem::take(&mut self.open_letters));
+                    self.committing = Some(*progress);
+                }
                 Action::Backfill(ask) => self.asked.push(ask),
                 Action::Confirm(_) => {}
-                Action::Stopped(Stop::Shutdown) => panic!("nobody asked for it"),
-                Action::Stopped(Stop::Fault(fault)) => panic!("{fault}"),
+                Action::Stopped(stop) if self.may_stop => self.stopped = Some(stop),
+                Action::Stopped(stop) => panic!("{stop:?}"),
             }
         }
     }
