@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use penstock_wire::progress::{KeyPin, Progress, TypePin};
+use penstock_wire::types::TypeInfo;
 
 use crate::bridge::Settings;
 use crate::fault::{Fault, TableFault};
@@ -107,14 +108,25 @@ impl Tables {
     }
 }
 
-/// Type names can change in the catalog, the ones in records may not: the first seen is kept.
+/// Type names can change in the catalog, those of what a domain is made of as well; the ones in records may not: the first
+/// seen is kept.
 fn pin_types(relation: &Relation, facts: &mut CatalogFacts, pins: &mut Vec<TypePin>) {
     for (column, type_info) in relation.columns.iter().zip(&mut facts.types) {
         if column.type_oid >= FIRST_USER_OID {
             let (oid, modifier) = (column.type_oid, column.type_modifier);
-            match pins.iter().find(|pin| (pin.oid, pin.modifier) == (oid, modifier)) {
-                Some(pin) => type_info.pg_type.clone_from(&pin.name),
-                None => pins.push(TypePin { oid, modifier, name: type_info.pg_type.clone() }),
+            match pins.iter_mut().find(|pin| (pin.oid, pin.modifier) == (oid, modifier)) {
+                Some(pin) => {
+                    type_info.pg_type.clone_from(&pin.name);
+                    // A pin of an older writer has no base.
+                    match &pin.base {
+                        Some(base) => type_info.pg_base = Some(base.clone()),
+                        None => pin.base.clone_from(&type_info.pg_base),
+                    }
+                }
+                None => {
+                    let TypeInfo { pg_type, pg_base, .. } = type_info.clone();
+                    pins.push(TypePin { oid, modifier, name: pg_type, base: pg_base });
+                }
             }
         }
     }

@@ -137,7 +137,12 @@ fn own_records() -> Vec<Value> {
         }],
         postgres_clock_us: 1_715_938_305_000_000,
         load_complete: true,
-        type_pins: vec![TypePin { oid: 16_390, modifier: -1, name: "email".into() }],
+        type_pins: vec![
+            TypePin { oid: 16_390, modifier: -1, name: "email".into(), base: Some("citext".into()) },
+            TypePin { oid: 16_380, modifier: -1, name: "citext".into(), base: None },
+        ],
+        namespace: "access.changes".into(),
+        source_in_key: true,
     };
     let dead_letter = DeadLetter {
         schema: "public".into(),
