@@ -1,20 +1,23 @@
 //! The first start: makes what does not exist, in the order that loses nothing.
 //!
 //! Topics, then the publication, then the slot: a slot decodes with the catalog of its own time and must not be older
-//! than its publication. A first start happens only where slot, progress and records are all absent.
+//! than its publication. A first start happens only where slot, progress and records are all absent, or the records are
+//! other sources'. Two sources that begin at the same moment under one number can miss each other: each looks twice, and the
+//! second time when it has been fenced in, right before its first record.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use penstock_core::resume::{self, Refusal, Server};
-use penstock_wire::lsn::{EndLsn, Lsn};
+use penstock_core::resume::{self, Others};
+use penstock_wire::lsn::EndLsn;
 
-use super::opening::{Fresh, Start, pinned, slot, stored_progress, topic};
-use super::shell::{RunError, Shell};
+use super::opening::{Fresh, Start, other_progress, server, slot, stored_progress, topic};
+use super::shell::{RunError, Shell, pinned};
 use crate::catalog::findings::{Facts, Severity, findings};
 use crate::catalog::{Rows, Step, Table};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
+use crate::source::SystemIdentity;
 
 const FROM_NOW: &str =
     "Go on without them with `penstock run --from-now`; readers are told that the load is incomplete";
@@ -24,18 +27,15 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(120);
 const WRITERS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes what a first start needs; `None` where something exists already, which the opening then judges.
-pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, RunError> {
+pub(super) async fn make(shell: &Shell, start: Start, identity: &SystemIdentity) -> Result<Option<Fresh>, RunError> {
     preflight(shell).await?;
     if slot(shell).await?.is_some() {
         return Ok(None);
     }
-    if let Some(progress) = stored_progress(shell).await? {
-        let refusal = Refusal::ProgressWithoutSlot { slot: progress.slot, end: progress.end_lsn };
-        return Err(RunError::Refused(Box::new(refusal)));
-    }
-    // Without slot and progress nothing is asked of the server.
-    let nothing = Server { system_identifier: 0, database_oid: 0, timeline: 0, flushed: Lsn(0) };
-    let decision = resume::decide(&pinned(shell), &nothing, None, None, topic(shell).await?.as_ref());
+    let stored = stored_progress(shell).await?;
+    let others = if stored.is_none() { other_progress(shell).await? } else { Others::new() };
+    let (server, topic) = (server(shell, identity).await?, topic(shell).await?);
+    let decision = resume::decide(&pinned(&shell.config), &server, None, stored, &others, topic.as_ref());
     decision.map_err(|refusal| RunError::Refused(Box::new(refusal)))?;
     create(shell, start).await.map(Some)
 }

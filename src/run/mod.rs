@@ -26,7 +26,7 @@ mod topic_watch;
 
 pub use first::rows_text;
 pub use opening::Start;
-pub use shell::{RunError, Shell, clock_us, rules};
+pub use shell::{RunError, Shell, clock_us, pinned, rules};
 
 /// How long the server may take to end the copy before a new connection is cheaper.
 const END_COPY_PATIENCE: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use penstock_core::bridge::{Bridge, ClockSample};
 use penstock_core::oversize::Suspect;
-use penstock_core::resume::{self, Decision, Pinned, Server, Slot, Topic};
+use penstock_core::resume::{self, Decision, Others, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::progress::Progress;
@@ -22,12 +22,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
 use super::settling::{readable, settle};
-use super::shell::{RunError, Shell, clock_us};
+use super::shell::{RunError, Shell, clock_us, pinned};
 use super::stream::Streaming;
 use super::{SessionEnd, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
-use crate::kafka::progress::{ProgressError, read_newest};
+use crate::kafka::client::Brokers;
+use crate::kafka::progress::{ProgressError, Stored, read_newest, read_others};
 use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, describe};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
@@ -98,7 +99,7 @@ async fn open<'a>(
     if fresh.is_none() {
         *fresh = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Err(SessionEnd::Shutdown),
-            made = first::make(shell, start) => made.map_err(refused)?,
+            made = first::make(shell, start, &identity) => made.map_err(refused)?,
         };
     }
     take_slot(connection, shell, shutdown).await?;
@@ -249,10 +250,14 @@ async fn decide(
     let server = server(shell, identity).await.map_err(refused)?;
     let topic = topic(shell).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
+        // Another source may have begun since this one looked.
+        let others = other_progress(shell).await.map_err(refused)?;
+        let allowed = resume::first_start(&pinned(&shell.config), &others, topic);
+        allowed.map_err(|refusal| SessionEnd::Refused(Box::new(refusal)))?;
         return Ok(first_progress(shell, fresh, &server, topic));
     }
     let slot = slot(shell).await.map_err(refused)?;
-    match resume::decide(&pinned(shell), &server, slot.as_ref(), stored, topic.as_ref()) {
+    match resume::decide(&pinned(&shell.config), &server, slot.as_ref(), stored, &Others::new(), topic.as_ref()) {
         Ok(Decision::Resume(progress)) => {
             let partitions = 0..i32::try_from(progress.partition_count).unwrap_or_default();
             settle(shell, sink, events, partitions.map(|partition| (names.changes.clone(), partition)).collect())
@@ -297,15 +302,9 @@ fn first_progress(shell: &Shell, fresh: &Fresh, server: &Server, topic: &Topic) 
         topic_id: topic.id.clone(),
         end_lsn: fresh.from,
         load_complete: fresh.load_complete,
+        namespace: shell.config.kafka.namespace.clone(),
+        source_in_key: shell.config.source.number_in_key,
         ..Progress::default()
-    }
-}
-
-pub(super) fn pinned(shell: &Shell) -> Pinned {
-    Pinned {
-        source_number: shell.config.source.number,
-        slot: shell.slot().to_owned(),
-        partitions: shell.config.kafka.partitions,
     }
 }
 
@@ -317,12 +316,34 @@ pub(super) async fn stored_progress(shell: &Shell) -> Result<Option<Progress>, R
     }
 }
 
-/// The newest progress of this source. Waits for other sources' open transactions to end.
+/// The newest progress of every other source; of none where its topic is gone.
+pub(super) async fn other_progress(shell: &Shell) -> Result<Others, RunError> {
+    let mut others = Others::new();
+    if describe(&shell.brokers(), &shell.names().progress()).await?.is_some() {
+        for (name, stored) in read(shell, read_others).await? {
+            others.insert(name, decode(shell, stored).await?);
+        }
+    }
+    Ok(others)
+}
+
+/// The newest progress of this source.
 async fn newest_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
+    match read(shell, read_newest).await? {
+        Some(stored) => decode(shell, stored).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Asks the progress topic. Waits for other sources' open transactions to end.
+async fn read<T: Send + 'static>(
+    shell: &Shell,
+    question: fn(&Brokers, &str, &str) -> Result<T, ProgressError>,
+) -> Result<T, RunError> {
     let (brokers, topic, name) = (shell.brokers(), shell.names().progress(), shell.config.source.name.clone());
-    let stored = loop {
+    let answer = loop {
         let (brokers, topic, name) = (brokers.clone(), topic.clone(), name.clone());
-        let reading = tokio::task::spawn_blocking(move || read_newest(&brokers, &topic, &name)).await;
+        let reading = tokio::task::spawn_blocking(move || question(&brokers, &topic, &name)).await;
         match reading.map_err(|error| RunError::ProgressFormat(error.to_string()))? {
             Err(error @ ProgressError::OpenTransaction { .. }) => shell.health.waits_for("progress", error.to_string()),
             other => break other?,
@@ -330,17 +351,21 @@ async fn newest_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
         tokio::time::sleep(PROGRESS_PAUSE).await;
     };
     shell.health.no_longer_waits("progress");
-    let Some(stored) = stored else { return Ok(None) };
+    Ok(answer)
+}
+
+async fn decode(shell: &Shell, stored: Stored) -> Result<Progress, RunError> {
     let unreadable = |error: &dyn std::error::Error| RunError::ProgressFormat(super::describe(error));
     if stored.schema_id == shell.own_schemas.progress {
-        return Progress::decode(&stored.body).map(Some).map_err(|error| unreadable(&error));
+        return Progress::decode(&stored.body).map_err(|error| unreadable(&error));
     }
     let text = shell.registry.schema(stored.schema_id, &shell.health).await?;
     let writer = WriterSchema::parse(&text).map_err(|error| unreadable(&error))?;
-    Progress::decode_with(&writer, &stored.body).map(Some).map_err(|error| unreadable(&error))
+    Progress::decode_with(&writer, &stored.body).map_err(|error| unreadable(&error))
 }
 
-async fn server(shell: &Shell, identity: &SystemIdentity) -> Result<Server, RunError> {
+/// The server as the decision needs it.
+pub(super) async fn server(shell: &Shell, identity: &SystemIdentity) -> Result<Server, RunError> {
     let mut catalog = shell.catalog.lock().await;
     let facts = catalog.server_facts().await?;
     // Asked now: a standby identified the system long before it got the slot.

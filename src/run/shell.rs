@@ -9,7 +9,7 @@ use penstock_core::limits::Limits;
 use penstock_core::oversize::{Oversize, Policy};
 use penstock_core::pgoutput::Relation;
 use penstock_core::relation::{CatalogFacts, Rules, TableRules};
-use penstock_core::resume::Refusal;
+use penstock_core::resume::{Pinned, Refusal};
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::dead_letter::DeadLetter;
 use penstock_wire::lsn::EndLsn;
@@ -361,6 +361,17 @@ async fn facts(catalog: &mut Catalog, relation: &Relation) -> Result<CatalogFact
         facts.variable_length.push(resolved.out_of_line);
     }
     Ok(facts)
+}
+
+/// What the configuration pins, or must have pinned.
+pub fn pinned(config: &Config) -> Pinned {
+    Pinned {
+        source_number: config.source.number,
+        slot: config.source.slot.clone(),
+        partitions: config.kafka.partitions,
+        namespace: config.kafka.namespace.clone(),
+        source_in_key: config.source.number_in_key,
+    }
 }
 
 /// The configuration's view of tables, as the core wants it.

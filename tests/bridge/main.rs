@@ -12,6 +12,7 @@ mod planted;
 mod reader;
 mod scene;
 mod semantics;
+mod sources;
 mod takeover;
 mod types;
 mod watcher;
