@@ -3,6 +3,7 @@
 //! Pure: facts and configuration in, findings out, each with the SQL or setting that mends it. The order is that of
 //! mending: server, tables by name, publication, slot, configuration. Whether slot, progress and topic fit together is not judged here.
 
+mod collision;
 mod publication;
 mod server;
 mod slot;
@@ -76,6 +77,7 @@ pub fn findings(facts: &Facts<'_>, config: &Config) -> Vec<Finding> {
     for table in facts.examined(config) {
         table::check(table, config, &mut findings);
     }
+    collision::check(facts, config, &mut findings);
     publication::check(facts, config, &mut findings);
     slot::check(facts, config, &mut findings);
     table::check_names(facts, config, &mut findings);

@@ -23,7 +23,8 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Settings of the session. With `row_security` off a policy that would hide rows is an error, not a wrong answer.
 const SETTINGS: &str = "-c search_path=pg_catalog -c default_transaction_read_only=on -c row_security=off \
-    -c statement_timeout=0 -c lock_timeout=10000 -c idle_session_timeout=0 -c timezone=UTC -c datestyle=ISO";
+    -c statement_timeout=0 -c lock_timeout=10000 -c idle_session_timeout=0 -c timezone=UTC -c datestyle=ISO \
+    -c lc_monetary=C";
 
 /// Asks Postgres about itself, and makes what `setup` makes.
 #[derive(Debug)]

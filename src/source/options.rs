@@ -10,13 +10,14 @@ use crate::tls::TlsOptions;
 
 /// Settings that decide how values are printed, pinned at the start of every session: whatever a role, a database or
 /// the server's configuration say, the same WAL must give the same bytes. Logical decoding prints values with the
-/// settings of the walsender's session. `idle_session_timeout` would end the wait of a standby.
+/// settings of the walsender's session: money by `lc_monetary`. `idle_session_timeout` would end the wait of a standby.
 const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("datestyle", "ISO"),
     ("intervalstyle", "postgres"),
     ("extra_float_digits", "3"),
     ("timezone", "UTC"),
     ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
     ("search_path", "pg_catalog"),
     ("statement_timeout", "0"),
     ("idle_session_timeout", "0"),

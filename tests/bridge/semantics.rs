@@ -5,6 +5,7 @@
 
 mod identity;
 mod moves;
+mod names;
 mod quiet;
 mod replay;
 mod secrets;

@@ -133,6 +133,14 @@ pub enum TableFault {
         /// `schema.table`.
         from: String,
     },
+    /// Another captured table has the same name once both are escaped.
+    #[error("its records would have the names of {other}'s: both become {avro:?} in Avro")]
+    RecordName {
+        /// `schema.table`.
+        other: String,
+        /// The escaped name of both.
+        avro: String,
+    },
     /// A column that was chosen to travel as a decimal cannot.
     #[error("column {column:?} cannot travel as a decimal: {reason}")]
     Decimal {
@@ -225,6 +233,9 @@ impl TableFault {
             ),
             Self::Renamed { from } => format!(
                 "Rename {schema}.{table} back to {from}. Or go on with the new name: give it {from}'s rules in the configuration; readers keep {from}'s rows until the table is loaded again into a new topic."
+            ),
+            Self::RecordName { other, .. } => format!(
+                "Rename {schema}.{table} (its changes up to then cannot be captured), or take it out of the publication; {other} was captured first."
             ),
             Self::Decimal { column, reason: NoDecimal::Undeclared } => format!(
                 "Take \"{schema}.{table}.{column}\" out of tables.decimal, or wait with it until the bridge is past the ALTER TABLE that gives the column precision and scale."

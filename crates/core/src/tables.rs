@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use penstock_wire::name::avro_table_name;
 use penstock_wire::progress::{KeyPin, Progress, TypePin};
 use penstock_wire::types::TypeInfo;
 
@@ -74,11 +75,26 @@ impl Tables {
             let from = format!("{}.{}", older.schema, older.table);
             return Err(table_fault(relation, TableFault::Renamed { from }));
         }
+        self.check_record_name(relation)?;
         pin_types(relation, &mut facts, &mut progress.type_pins);
         let Settings { rules, source, namespace, source_in_key, .. } = settings;
         let pin = self.key_pins.get(&(relation.schema.clone(), relation.table.clone()));
         let compiled = relation::compile(relation, &facts, rules, source, namespace, pin, *source_in_key);
         compiled.map_err(|source| table_fault(relation, source))
+    }
+
+    /// Subjects and keys go by the escaped name. Every table that ever had a key is pinned.
+    fn check_record_name(&self, relation: &Relation) -> Result<(), Fault> {
+        let avro = avro_table_name(&relation.schema, &relation.table);
+        let others = self.key_pins.keys().filter(|name| **name != (relation.schema.clone(), relation.table.clone()));
+        let mut same = others.filter(|(schema, table)| avro_table_name(schema, table) == avro);
+        match same.next() {
+            None => Ok(()),
+            Some((schema, table)) => {
+                let other = format!("{schema}.{table}");
+                Err(table_fault(relation, TableFault::RecordName { other, avro }))
+            }
+        }
     }
 
     /// The schemas of the relation that was asked about have these registry ids: key, value.
