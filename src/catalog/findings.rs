@@ -5,6 +5,7 @@
 
 mod collision;
 mod publication;
+mod rights;
 mod server;
 mod slot;
 mod table;
@@ -76,6 +77,7 @@ pub fn findings(facts: &Facts<'_>, config: &Config) -> Vec<Finding> {
     server::check(facts, config, &mut findings);
     for table in facts.examined(config) {
         table::check(table, config, &mut findings);
+        rights::check(table, &facts.server.role, config, &mut findings);
     }
     collision::check(facts, config, &mut findings);
     publication::check(facts, config, &mut findings);

@@ -15,6 +15,7 @@ mod server;
 mod session;
 mod setup;
 mod slot;
+mod slot_creation;
 mod table;
 mod types;
 

@@ -15,6 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
 use super::error::{CatalogError, translate};
+use super::slot_creation::NewSlot;
 use crate::source::{ConnectOptions, Host, SourceError};
 use crate::tls::TlsMode;
 
@@ -31,6 +32,8 @@ const SETTINGS: &str = "-c search_path=pg_catalog -c default_transaction_read_on
 pub struct Catalog {
     options: ConnectOptions,
     client: Option<Client>,
+    /// See [`super::slot_creation`].
+    pub(super) new_slot: Option<NewSlot>,
 }
 
 /// A parameter of a statement.
@@ -39,7 +42,7 @@ pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 impl Catalog {
     /// Connects at the first question.
     pub fn new(options: ConnectOptions) -> Self {
-        Self { options, client: None }
+        Self { options, client: None, new_slot: None }
     }
 
     /// Connects now, if that has not been done or the connection broke.

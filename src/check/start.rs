@@ -74,7 +74,12 @@ async fn ask(
     from_now: bool,
     report: &mut Report,
 ) -> Result<bool, StartError> {
-    let slot = catalog.slot(&config.source.slot).await?.map(|slot| Slot {
+    let slot = catalog.slot(&config.source.slot).await?;
+    if slot.as_ref().is_some_and(|slot| slot.maker().is_some()) {
+        // The slot's own finding says it.
+        return Ok(true);
+    }
+    let slot = slot.map(|slot| Slot {
         lost: slot.wal_status == Some(WalStatus::Lost),
         confirmed: slot.confirmed_lsn.unwrap_or_default(),
         name: slot.name,

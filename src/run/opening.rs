@@ -97,10 +97,14 @@ async fn open<'a>(
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let identity = connection.identify_system().await.map_err(SessionEnd::Source)?;
     if fresh.is_none() {
-        *fresh = tokio::select! {
-            _ = shutdown.wait_for(|stop| *stop) => return Err(SessionEnd::Shutdown),
-            made = first::make(shell, start, &identity) => made.map_err(refused)?,
+        let made = tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => Err(SessionEnd::Shutdown),
+            made = first::make(shell, start, &identity) => made.map_err(refused),
         };
+        if made.is_err() {
+            first::unmake(shell).await;
+        }
+        *fresh = made?;
     }
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.

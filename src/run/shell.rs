@@ -65,6 +65,17 @@ pub enum RunError {
     /// `check` found what must be mended first.
     #[error("{} finding(s) stop the bridge:\n{}", .0.len(), .0.join("\n"))]
     Findings(Vec<String>),
+    /// A start before this one, or another one, is at it.
+    #[error(
+        "process {pid} of the server is still making slot {slot:?}, and waits for transactions that run; if no other \
+         `penstock setup` or `run` is at it: SELECT pg_terminate_backend({pid})"
+    )]
+    SlotUnfinished {
+        /// Its name.
+        slot: String,
+        /// The server's process.
+        pid: i32,
+    },
     /// Rows from before the slot would be missing.
     #[error("{0}")]
     LoadIncomplete(String),
@@ -88,7 +99,8 @@ impl RunError {
             Self::Source(error) => error.class(),
             Self::Catalog(error) => error.class(),
             Self::Topics(TopicsError::Kafka { .. } | TopicsError::NotReady { .. } | TopicsError::Id(_)) => Class::Retry,
-            Self::Progress(ProgressError::Kafka { .. } | ProgressError::OpenTransaction { .. }) => Class::Retry,
+            Self::Progress(ProgressError::Kafka { .. } | ProgressError::OpenTransaction { .. })
+            | Self::SlotUnfinished { .. } => Class::Retry,
             Self::Topics(TopicsError::Refused { .. })
             | Self::Progress(ProgressError::Malformed(..))
             | Self::Fault(_)
@@ -109,9 +121,12 @@ impl RunError {
             Self::Refused(refusal) => Some(refusal.remedy()),
             Self::Source(error) => Some(error.advice().to_owned()),
             Self::Catalog(error) => Some(error.advice().to_owned()),
-            Self::Registry(_) | Self::Findings(_) | Self::LoadIncomplete(_) | Self::Partitions(_) | Self::Io { .. } => {
-                None
-            }
+            Self::Registry(_)
+            | Self::Findings(_)
+            | Self::SlotUnfinished { .. }
+            | Self::LoadIncomplete(_)
+            | Self::Partitions(_)
+            | Self::Io { .. } => None,
             Self::Topics(_) | Self::Progress(_) => {
                 Some("Check kafka.brokers, the credentials in kafka.properties, and that the brokers are up.".into())
             }

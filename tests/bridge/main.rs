@@ -1,6 +1,7 @@
 //! The bridge as a process, on real Postgres, Kafka and registry.
 
 mod bad_input;
+mod first_start;
 mod forgotten;
 mod kills;
 mod load;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use penstock_wire::lsn::EndLsn;
+
 use super::*;
 use crate::catalog::{Column, Identity, Kind, Partition, Persistence, Published, WalStatus};
 use crate::config::{Config, TableName};
@@ -35,6 +37,7 @@ fn column(number: i16, name: &str, base_oid: u32) -> Column {
         base_name: "other".to_owned(),
         not_null: true,
         generated: false,
+        readable: true,
         out_of_line: base_oid != UUID,
     }
 }
@@ -49,6 +52,7 @@ fn table(name: &str) -> Table {
         identity: Identity::Full,
         primary_key: vec!["id".to_owned()],
         primary_key_deferrable: false,
+        schema_usable: true,
         columns: vec![
             column(1, "id", UUID),
             column(2, "account_id", UUID),
@@ -98,7 +102,7 @@ fn world() -> World {
             temporary: false,
             active_pid: None,
             restart_lsn: None,
-            confirmed_lsn: None,
+            confirmed_lsn: Some(EndLsn::new(0x10)),
             wal_status: Some(WalStatus::Reserved),
             safe_wal_bytes: None,
             two_phase: false,
@@ -229,6 +233,16 @@ fn slot() {
         &["warn slot penstock_portal: the WAL that it needs is beyond"],
     );
     check(|w| w.slot().active_pid = Some(12), &["warn slot penstock_portal: process 12 of the server streams from it"]);
+    check(
+        |w| {
+            w.slot().active_pid = Some(12);
+            w.slot().confirmed_lsn = None;
+        },
+        &[
+            "stop slot penstock_portal: process 12 of the server is still making it, and waits for transactions that run; \
+           wait; if no `penstock setup` or `run` is at it any more: SELECT pg_terminate_backend(12);",
+        ],
+    );
 }
 
 #[test]
@@ -395,6 +409,37 @@ fn account_and_key_columns() {
         &[],
     );
     check(|w| w.set("TABLES__ACCOUNT_COLUMN", "id"), &[]);
+}
+
+#[test]
+fn tables_that_the_role_may_not_read() {
+    check(
+        |w| w.table().columns.iter_mut().for_each(|column| column.readable = false),
+        &[
+            "warn table public.policies: role bridge may not read it, so nobody can tell whether it held rows before the first start; \
+             GRANT SELECT ON \"public\".\"policies\" TO \"bridge\";",
+        ],
+    );
+    check(
+        |w| w.table().schema_usable = false,
+        &["GRANT USAGE ON SCHEMA \"public\" TO \"bridge\"; GRANT SELECT ON \"public\".\"policies\" TO \"bridge\";"],
+    );
+    // A secret stays one.
+    check(
+        |w| {
+            w.table().columns[0].readable = false;
+            w.table().columns[3].readable = false;
+            w.set("TABLES__EXCLUDE", "public.policies.conditions");
+        },
+        &["GRANT SELECT (\"id\", \"account_id\", \"description\") ON \"public\".\"policies\" TO \"bridge\";"],
+    );
+    check(
+        |w| {
+            w.table().columns[3].readable = false;
+            w.set("TABLES__EXCLUDE", "public.policies.conditions");
+        },
+        &[],
+    );
 }
 
 /// A key of id and account, so that the default identity holds what is needed.
