@@ -18,4 +18,5 @@ pub mod pgoutput;
 pub mod relation;
 pub mod resume;
 pub mod route;
+mod samples;
 mod tables;
