@@ -2,6 +2,7 @@
 //!
 //! What it decides by is in `penstock-core`; what it writes is in `penstock-wire`. Start reading at [`run`].
 
+pub mod backfill;
 pub mod catalog;
 pub mod check;
 pub mod cli;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use penstock_core::ledger::GroupEnd;
 use penstock_wire::event::Op;
 use penstock_wire::lsn::EndLsn;
+use penstock_wire::reload::Reload;
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
@@ -172,6 +173,13 @@ impl Metrics {
         sampled.oldest_unacked_us = oldest_commit_time_us;
     }
 
+    /// The reloads that progress remembers; those that have ended do not count.
+    pub fn backfill(&self, reloads: &[Reload]) {
+        let live = reloads.iter().filter(|reload| !reload.state.is_finished());
+        let rows = live.map(Reload::rows).reduce(|one, other| (one.0 + other.0, one.1 + other.1));
+        self.sampled().backfill = rows;
+    }
+
     /// A session is over and with it everything that was in flight. What was not durable then still is not: its age goes
     /// on rising until the next session says otherwise.
     pub fn session_ended(&self) {
@@ -179,6 +187,7 @@ impl Metrics {
         sampled.in_flight_records = 0;
         sampled.in_flight_bytes = 0;
         sampled.in_flight_transactions = 0;
+        sampled.backfill = None;
     }
 
     /// Kafka ended a session; `code` is one of librdkafka's.

@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::kafka::client::Brokers;
 use crate::kafka::progress::{ProgressError, Stored, read_newest, read_others};
-use crate::kafka::topics::{Names, TopicsError, describe};
+use crate::kafka::readers::Readers;
+use crate::kafka::topics::{Names, TopicsError, describe_with};
 use crate::registry::{Registry, RegistryError};
 
 /// A bridge at work has a transaction open for moments; one that stays open belongs to somebody who is stuck.
@@ -76,17 +77,18 @@ async fn decode(registry: &Registry, stored: Stored) -> Result<Progress, StoredE
 async fn read<T: Send + 'static>(
     config: &Config,
     brokers: &Brokers,
-    question: fn(&Brokers, &str, &str) -> Result<T, ProgressError>,
+    question: fn(&Readers, &str, &str) -> Result<T, ProgressError>,
 ) -> Result<Option<T>, StoredError> {
     let topic = Names { changes: config.kafka.topic.clone() }.progress();
-    if describe(brokers, &topic).await?.is_none() {
+    let readers = Readers::of(brokers).map_err(|source| TopicsError::Kafka { step: "configure a reader", source })?;
+    if describe_with(readers.clone(), &topic).await?.is_none() {
         return Ok(None);
     }
     let deadline = Instant::now() + OPEN_PATIENCE;
     loop {
-        let (brokers, topic, source_name) = (brokers.clone(), topic.clone(), config.source.name.clone());
+        let (readers, topic, source_name) = (readers.clone(), topic.clone(), config.source.name.clone());
         // librdkafka's questions block.
-        let reading = tokio::task::spawn_blocking(move || question(&brokers, &topic, &source_name)).await;
+        let reading = tokio::task::spawn_blocking(move || question(&readers, &topic, &source_name)).await;
         match reading {
             Ok(Err(ProgressError::OpenTransaction { .. })) if Instant::now() < deadline => sleep(OPEN_PAUSE).await,
             Ok(read) => return Ok(Some(read?)),

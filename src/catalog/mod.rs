@@ -4,12 +4,16 @@
 //! - Nothing here decides: [`findings`] compares the answers with what the bridge needs, as a pure function.
 //! - The catalog is never used to interpret the stream: it tells today's state, the stream is older.
 //!
-//! Names in answers are exact, and no row values are read.
+//! Names in answers are exact, and no row values are read, but for keys that part a table.
 
+mod activity;
 mod error;
 pub mod findings;
 mod key;
+mod ordinary;
+mod parting;
 mod publication;
+pub(crate) mod relation;
 mod rows;
 mod server;
 mod session;
@@ -20,6 +24,8 @@ mod table;
 mod types;
 
 pub use error::CatalogError;
+pub(crate) use ordinary::Ordinary;
+pub(crate) use parting::from_sql;
 pub use publication::{Publication, Published};
 pub use rows::Rows;
 pub use server::{ClockReading, ServerFacts};

@@ -8,30 +8,32 @@ use std::time::Duration;
 
 use penstock_wire::lsn::Lsn;
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Client, Config, NoTls, Row};
-use tokio_postgres_rustls::MakeRustlsConnect;
-use tracing::debug;
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
-use super::error::{CatalogError, translate};
+use super::error::CatalogError;
+use super::ordinary::Ordinary;
 use super::slot_creation::NewSlot;
-use crate::source::{ConnectOptions, Host, SourceError};
-use crate::tls::TlsMode;
+use crate::source::{ConnectOptions, startup_options};
 
 /// How long an answer may take: all questions read a few hundred rows of the catalog.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Settings of the session. With `row_security` off a policy that would hide rows is an error, not a wrong answer.
-const SETTINGS: &str = "-c search_path=pg_catalog -c default_transaction_read_only=on -c row_security=off \
-    -c statement_timeout=0 -c lock_timeout=10000 -c idle_session_timeout=0 -c timezone=UTC -c datestyle=ISO \
-    -c lc_monetary=C";
+/// Settings of the session, besides those that decide how values are printed. With `row_security` off a policy that would
+/// hide rows is an error, not a wrong answer.
+const SETTINGS: [(&str, &str); 5] = [
+    ("default_transaction_read_only", "on"),
+    ("row_security", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "10000"),
+    ("idle_session_timeout", "0"),
+];
 
 /// Asks Postgres about itself, and makes what `setup` makes.
 #[derive(Debug)]
 pub struct Catalog {
     options: ConnectOptions,
-    client: Option<Client>,
+    connection: Option<Ordinary>,
     /// See [`super::slot_creation`].
     pub(super) new_slot: Option<NewSlot>,
 }
@@ -42,7 +44,7 @@ pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 impl Catalog {
     /// Connects at the first question.
     pub fn new(options: ConnectOptions) -> Self {
-        Self { options, client: None, new_slot: None }
+        Self { options, connection: None, new_slot: None }
     }
 
     /// Connects now, if that has not been done or the connection broke.
@@ -55,64 +57,15 @@ impl Catalog {
 
     /// Ends the session; the next question opens another.
     pub fn disconnect(&mut self) {
-        self.client = None;
-    }
-
-    fn mode(&self) -> TlsMode {
-        match &self.options.host {
-            Host::Tcp { host, .. } => self.options.tls.mode_for(host),
-            Host::Unix { .. } => TlsMode::Disable,
-        }
-    }
-
-    fn translate(&self, error: tokio_postgres::Error) -> SourceError {
-        translate(error, &self.options.host.to_string(), self.mode())
+        self.connection = None;
     }
 
     async fn client(&mut self) -> Result<&Client, CatalogError> {
-        let open = match self.client.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => self.open().await?,
+        let open = match self.connection.take().filter(|connection| !connection.client().is_closed()) {
+            Some(connection) => connection,
+            None => Ordinary::open(&self.options, &startup_options(&SETTINGS)).await?,
         };
-        Ok(self.client.insert(open))
-    }
-
-    async fn open(&self) -> Result<Client, CatalogError> {
-        let host = self.options.host.to_string();
-        let limit = self.options.connect_timeout;
-        let opened = match timeout(limit, self.try_open()).await {
-            Ok(opened) => opened,
-            Err(_) => Err(SourceError::ConnectTimeout { host: host.clone(), timeout: limit }),
-        };
-        opened.map_err(|source| CatalogError::Connect { host, source })
-    }
-
-    async fn try_open(&self) -> Result<Client, SourceError> {
-        let mode = self.mode();
-        let mut config = Config::new();
-        config.user(&self.options.user).dbname(&self.options.database).options(SETTINGS);
-        config.application_name(&self.options.application_name);
-        if let Some(password) = &self.options.password {
-            config.password(password.expose());
-        }
-        match &self.options.host {
-            Host::Tcp { host, port } => config.host(host).port(*port),
-            Host::Unix { directory, port } => config.host_path(directory).port(*port),
-        };
-        config.ssl_mode(match mode {
-            TlsMode::Disable => SslMode::Disable,
-            TlsMode::Prefer => SslMode::Prefer,
-            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
-        });
-        if mode == TlsMode::Disable {
-            let (client, connection) = config.connect(NoTls).await.map_err(|error| self.translate(error))?;
-            drive(connection);
-            return Ok(client);
-        }
-        let tls = MakeRustlsConnect::new(self.options.tls.client_config(mode)?);
-        let (client, connection) = config.connect(tls).await.map_err(|error| self.translate(error))?;
-        drive(connection);
-        Ok(client)
+        Ok(self.connection.insert(open).client())
     }
 
     /// Asks one question and takes all rows of the answer.
@@ -164,6 +117,23 @@ impl Catalog {
         self.settle(question, limit, answer)
     }
 
+    /// Like `ask_within`, with every value as its type prints it. Without parameters.
+    pub(super) async fn ask_texts(
+        &mut self,
+        question: &'static str,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<Vec<Vec<Option<String>>>, CatalogError> {
+        let answer = timeout(limit, self.client().await?.simple_query(sql)).await;
+        let texts = |message: SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|index| row.get(index).map(str::to_owned)).collect())
+            }
+            _ => None,
+        };
+        Ok(self.settle(question, limit, answer)?.into_iter().filter_map(texts).collect())
+    }
+
     fn settle<T>(
         &mut self,
         question: &'static str,
@@ -172,26 +142,15 @@ impl Catalog {
     ) -> Result<T, CatalogError> {
         match answer {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(CatalogError::Question { question, source: self.translate(error) }),
+            Ok(Err(error)) => {
+                Err(CatalogError::Question { question, source: Ordinary::translate(&self.options, error) })
+            }
             Err(_) => {
                 self.disconnect();
                 Err(CatalogError::Timeout { question, timeout: limit })
             }
         }
     }
-}
-
-/// The connection's own work goes on in a task; it ends with the client.
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
-where
-    tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
-{
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            // Whoever asks next gets the error and judges it.
-            debug!(%error, "the catalog's connection ended");
-        }
-    });
 }
 
 /// A column of an answer.

@@ -93,9 +93,8 @@ async fn describe(brokers: &Brokers) -> Result<Cluster, KafkaError> {
 
 /// Settings by which the topics of a bridge that goes on would lose records: what stops it. Topics that do not exist, or whose
 /// settings nobody may read, are not its business.
-pub(crate) async fn stopping(config: &Config, brokers: &Brokers) -> Result<Vec<Finding>, TopicsError> {
+pub(crate) async fn stopping(config: &Config, brokers: &Brokers, topics: &Topics) -> Result<Vec<Finding>, TopicsError> {
     let names = Names { changes: config.kafka.topic.clone() };
-    let topics = Topics::new(brokers)?;
     let mut report = Report::default();
     for name in [&names.changes, &names.progress()] {
         look_at_settings(config, brokers, name, &topics.settings(name).await?, &mut report);

@@ -93,6 +93,10 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "group_age_ms_max", Kind::Integer),
     key("limits", "record_bytes_max", Kind::Integer),
     key("limits", "frame_bytes_max", Kind::Integer),
+    key("backfill", "workers", Kind::Integer),
+    key("backfill", "chunk_rows_max", Kind::Integer),
+    key("backfill", "chunk_bytes_max", Kind::Integer),
+    key("backfill", "rows_per_second", Kind::Integer),
     key("faults", "oversized_transaction", Kind::Text),
     key("faults", "poison", Kind::Text),
     key("http", "listen", Kind::Text),
@@ -151,7 +155,7 @@ mod tests {
         }
         let mut sections: Vec<_> = KEYS.iter().map(|key| key.section).collect();
         sections.dedup();
-        assert_eq!(sections, ["source", "kafka", "registry", "tables", "limits", "faults", "http", "log"]);
+        assert_eq!(sections, ["source", "kafka", "registry", "tables", "limits", "backfill", "faults", "http", "log"]);
     }
 
     #[test]

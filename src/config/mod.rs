@@ -40,6 +40,7 @@ pub struct Config {
     pub registry: Registry,
     pub tables: Tables,
     pub limits: Limits,
+    pub backfill: Backfill,
     pub faults: Faults,
     pub http: Http,
     pub log: Log,
@@ -153,6 +154,19 @@ pub struct Limits {
     pub record_bytes_max: usize,
     /// One message of the replication stream.
     pub frame_bytes_max: usize,
+}
+
+/// How rows are read that the stream does not bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backfill {
+    /// Chunks that are read at once, each on a connection of its own.
+    pub workers: usize,
+    /// Rows of a chunk.
+    pub chunk_rows_max: usize,
+    /// A chunk takes no further row once it has so many bytes of values.
+    pub chunk_bytes_max: usize,
+    /// Of a reload that names no rate of its own; 0 is no bound.
+    pub rows_per_second: u64,
 }
 
 /// What happens to what cannot be delivered.

@@ -8,8 +8,8 @@ use super::document::Document;
 use super::error::{ConfigError, Origin};
 use super::reader::{Name, Reader};
 use super::{
-    ColumnName, Config, Endpoints, Faults, Http, Kafka, Limits, Log, LogFormat, LogLevel, Login, OversizedTransaction,
-    Poison, Registry, Server, Source, TableName, Tables, url,
+    Backfill, ColumnName, Config, Endpoints, Faults, Http, Kafka, Limits, Log, LogFormat, LogLevel, Login,
+    OversizedTransaction, Poison, Registry, Server, Source, TableName, Tables, url,
 };
 use crate::source::Host;
 use crate::tls::{ClientIdentity, TlsMode, TlsOptions};
@@ -40,6 +40,7 @@ pub(super) fn read(document: &Document) -> Result<Config, ConfigError> {
         registry: registry(&mut reader),
         tables: tables(&mut reader, document),
         limits: limits(&mut reader),
+        backfill: backfill(&mut reader),
         faults: faults(&mut reader),
         http: http(&mut reader),
         log: log(&mut reader),
@@ -327,6 +328,21 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         }
     }
     limits
+}
+
+/// The defaults are the core's. A chunk goes through the bridge as one transaction does.
+fn backfill(reader: &mut Reader<'_>) -> Backfill {
+    let default = penstock_core::limits::Limits::default();
+    Backfill {
+        workers: reader.number(("backfill", "workers"), default.backfill_workers, 1..=16),
+        chunk_rows_max: reader.number(("backfill", "chunk_rows_max"), default.chunk_rows_max, 1..=100_000),
+        chunk_bytes_max: reader.number(("backfill", "chunk_bytes_max"), default.chunk_bytes_max, 65_536..=1 << 30),
+        rows_per_second: reader.number(
+            ("backfill", "rows_per_second"),
+            default.backfill_rows_per_second,
+            0..=1_000_000_000,
+        ),
+    }
 }
 
 fn faults(reader: &mut Reader<'_>) -> Faults {

@@ -85,6 +85,8 @@ fn twelve_lines_are_enough() {
     assert_eq!((config.kafka.partitions, config.kafka.replication, config.kafka.min_insync_replicas), (12, 3, 2));
     assert_eq!(config.registry.url, "http://registry:8081");
     assert_eq!(config.limits.in_flight_bytes_max, penstock_core::limits::Limits::default().in_flight_bytes_max);
+    let Backfill { workers, chunk_rows_max, chunk_bytes_max, rows_per_second } = config.backfill;
+    assert_eq!((workers, chunk_rows_max, chunk_bytes_max, rows_per_second), (4, 5000, 2 << 20, 0));
     assert_eq!(config.tables.account_column(&TableName::new("public", "policies")), "account_id");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
 }
@@ -207,6 +209,9 @@ fn values_that_make_no_sense_are_refused_with_a_remedy() {
             "group_bytes_max = 100_000_000",
             "limits.group_bytes_max: 100000000 never fits into the bytes in flight",
         ),
+        ("backfill", "workers = 17", "backfill.workers: 17 is out of range; it must lie between 1 and 16"),
+        ("backfill", "worker = 2", "backfill.worker: there is no such key; did you mean workers?"),
+        ("backfill", "chunk_bytes_max = 1", "backfill.chunk_bytes_max: 1 is out of range; it must lie between 65536"),
         ("faults", "poison = \"dead_letter\"", "faults.poison: \"dead_letter\" is not known; accepted: halt"),
         (
             "faults",

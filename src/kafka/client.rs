@@ -75,20 +75,26 @@ impl Brokers {
         config
     }
 
-    /// For reading a topic by hand: no group, nothing committed.
-    pub fn reader(&self, isolation_level: IsolationLevel) -> ClientConfig {
+    /// For questions about partitions, as one kind of reader sees them. Without a group it has no coordinator to find and
+    /// to leave, and cannot read.
+    pub fn questions(&self, isolation_level: IsolationLevel) -> ClientConfig {
         let mut config = self.base();
         for key in PRODUCERS_OWN {
             config.remove(key);
         }
+        config.set("enable.auto.commit", "false").set("isolation.level", isolation_level.as_str());
+        config
+    }
+
+    /// For reading a topic by hand: a group in name only, nothing committed.
+    pub fn reader(&self, isolation_level: IsolationLevel) -> ClientConfig {
+        let mut config = self.questions(isolation_level);
         config
             .set("group.id", "penstock-reader")
-            .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             // The end of a partition is told only by a fetch that waited in vain.
             .set("fetch.wait.max.ms", "20")
-            .set("auto.offset.reset", "error")
-            .set("isolation.level", isolation_level.as_str());
+            .set("auto.offset.reset", "error");
         config
     }
 }

@@ -4,6 +4,7 @@ pub mod client;
 pub mod ends;
 pub mod progress;
 pub mod readable;
+pub mod readers;
 pub mod residue;
 pub mod sink;
 pub mod topic_id;

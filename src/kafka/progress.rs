@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use penstock_wire::framing;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::client::{Brokers, IsolationLevel};
+use super::ends::{Place, beginnings, ends};
+use super::readers::Readers;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Progress is written about once a second: the newest record is near the end. Doubled until one is found.
@@ -58,12 +59,12 @@ fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> ProgressError {
 
 /// The newest progress of `source_name`, or `None` if it never wrote any. Blocks for seconds at most; an open
 /// transaction of another source is an error to be retried.
-pub fn read_newest(brokers: &Brokers, topic: &str, source_name: &str) -> Result<Option<Stored>, ProgressError> {
-    let (committed, start, end) = stable_reader(brokers, topic)?;
+pub fn read_newest(readers: &Readers, topic: &str, source_name: &str) -> Result<Option<Stored>, ProgressError> {
+    let (start, end) = stable_bounds(readers, topic)?;
     let mut look_back = LOOK_BACK;
     loop {
         let from = end.saturating_sub(look_back).max(start);
-        let newest = newest_from(&committed, topic, from, |key| key == source_name.as_bytes())?;
+        let newest = newest_from(readers.committed(), topic, from, |key| key == source_name.as_bytes())?;
         if !newest.is_empty() || from == start {
             return newest.into_values().next().map(Raw::framed).transpose();
         }
@@ -74,12 +75,12 @@ pub fn read_newest(brokers: &Brokers, topic: &str, source_name: &str) -> Result<
 /// The newest progress of every source but `source_name`, by name: reads the whole topic, because a source may have
 /// stopped long ago. Blocks; an open transaction is an error to be retried.
 pub fn read_others(
-    brokers: &Brokers,
+    readers: &Readers,
     topic: &str,
     source_name: &str,
 ) -> Result<BTreeMap<String, Stored>, ProgressError> {
-    let (committed, start, _) = stable_reader(brokers, topic)?;
-    let newest = newest_from(&committed, topic, start, |key| key != source_name.as_bytes())?;
+    let (start, _) = stable_bounds(readers, topic)?;
+    let newest = newest_from(readers.committed(), topic, start, |key| key != source_name.as_bytes())?;
     // A source's name is UTF-8: another key is no bridge's. A source whose progress was deleted by hand was given up.
     let named = newest.into_iter().filter_map(|(key, raw)| Some((String::from_utf8(key).ok()?, raw)));
     let known = named.filter(|(_, raw)| !raw.value.is_empty());
@@ -100,19 +101,22 @@ impl Raw {
     }
 }
 
-/// A `read_committed` reader from which nothing in the topic is hidden, and the offsets of the first record kept and behind
-/// the last one.
-fn stable_reader(brokers: &Brokers, topic: &str) -> Result<(BaseConsumer, i64, i64), ProgressError> {
-    let everything: BaseConsumer =
-        brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
-    let (start, end) = everything.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
-    let committed: BaseConsumer =
-        brokers.reader(IsolationLevel::ReadCommitted).create().map_err(kafka("configure a reader"))?;
-    let (_, stable_end) = committed.fetch_watermarks(topic, 0, TIMEOUT).map_err(kafka("fetch watermarks"))?;
+/// The offsets of the first record kept and behind the last one, where nothing in the topic is hidden from a
+/// `read_committed` reader.
+fn stable_bounds(readers: &Readers, topic: &str) -> Result<(i64, i64), ProgressError> {
+    let committed = readers.committed();
+    let place = (topic.to_owned(), 0);
+    let only = |offsets: BTreeMap<Place, i64>| {
+        let missing = KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset);
+        offsets.get(&place).copied().ok_or(missing).map_err(kafka("fetch watermarks"))
+    };
+    let end = only(ends(readers.everything(), [&place]).map_err(kafka("fetch watermarks"))?)?;
+    let stable_end = only(ends(committed, [&place]).map_err(kafka("fetch watermarks"))?)?;
+    let start = only(beginnings(committed, [&place]).map_err(kafka("fetch watermarks"))?)?;
     if stable_end < end {
         return Err(ProgressError::OpenTransaction { stable_end, end });
     }
-    Ok((committed, start, end))
+    Ok((start, end))
 }
 
 /// The newest records under the wanted keys.
@@ -138,7 +142,7 @@ fn newest_from(
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(newest),
             Some(Err(error)) => return Err(kafka("read progress")(error)),
             None => {
-                let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
+                let code = RDKafkaErrorCode::OperationTimedOut;
                 return Err(kafka("read progress")(KafkaError::MessageConsumption(code)));
             }
         }

@@ -19,6 +19,8 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::client::{Brokers, IsolationLevel};
+use super::ends::{Place, beginnings};
+use super::readers::Readers;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Records to go back where the last one is lacking; more each time until one is found.
@@ -28,19 +30,19 @@ const LOOK_BACK: i64 = 1024;
 /// claimed: a few groups at most.
 pub fn last_readable(
     brokers: &Brokers,
+    readers: &Readers,
     topic: &str,
     source: u16,
     claimed: &[PartitionProgress],
 ) -> Result<Vec<PartitionProgress>, KafkaError> {
-    let reader = Reader { consumer: brokers.reader(IsolationLevel::ReadCommitted).create()?, topic, source };
-    let raw = Reader { consumer: brokers.reader(IsolationLevel::ReadUncommitted).create()?, topic, source };
+    let reader = Reader { consumer: readers.committed(), topic, source };
     let begins = claimed.iter().filter_map(|entry| Some((number(entry)?, (entry.next_offset - 1).max(0))));
     let found = reader.scan(begins.collect(), &BTreeMap::new())?;
     let mut readable = Vec::with_capacity(claimed.len());
     for entry in claimed {
         readable.push(match number(entry).and_then(|partition| found.get(&partition)) {
             Some(last) => PartitionProgress { partition: entry.partition, ..*last },
-            None if raw.holds(entry)? => reader.before(entry)?,
+            None if holds(brokers, topic, source, entry)? => reader.before(entry)?,
             None => *entry,
         });
     }
@@ -51,8 +53,18 @@ fn number(entry: &PartitionProgress) -> Option<i32> {
     i32::try_from(entry.partition).ok()
 }
 
+/// Whether the claimed record stands where it is claimed to stand, for whoever reads everything.
+fn holds(brokers: &Brokers, topic: &str, source: u16, entry: &PartitionProgress) -> Result<bool, KafkaError> {
+    let consumer: BaseConsumer = brokers.reader(IsolationLevel::ReadUncommitted).create()?;
+    let raw = Reader { consumer: &consumer, topic, source };
+    let Some(partition) = number(entry).filter(|_| entry.next_offset > 0) else { return Ok(false) };
+    let bounds = BTreeMap::from([(partition, entry.next_offset)]);
+    let found = raw.scan(BTreeMap::from([(partition, entry.next_offset - 1)]), &bounds)?;
+    Ok(found.get(&partition).is_some_and(|found| found.last == entry.last))
+}
+
 struct Reader<'a> {
-    consumer: BaseConsumer,
+    consumer: &'a BaseConsumer,
     topic: &'a str,
     source: u16,
 }
@@ -67,9 +79,11 @@ impl Reader<'_> {
         let mut found = BTreeMap::new();
         let mut open: BTreeSet<i32> = from.keys().copied().collect();
         let mut assignment = TopicPartitionList::new();
-        for (partition, offset) in from {
-            let (start, _) = self.consumer.fetch_watermarks(self.topic, partition, TIMEOUT)?;
-            assignment.add_partition_offset(self.topic, partition, Offset::Offset(offset.max(start)))?;
+        let places: Vec<Place> = from.keys().map(|partition| (self.topic.to_owned(), *partition)).collect();
+        let starts = beginnings(self.consumer, &places)?;
+        for (place, offset) in places.iter().zip(from.values()) {
+            let start = starts.get(place).ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset))?;
+            assignment.add_partition_offset(self.topic, place.1, Offset::Offset(*offset.max(start)))?;
         }
         self.consumer.assign(&assignment)?;
         while !open.is_empty() {
@@ -92,14 +106,6 @@ impl Reader<'_> {
         }
         self.consumer.unassign()?;
         Ok(found)
-    }
-
-    /// Whether the claimed record stands where it is claimed to stand.
-    fn holds(&self, entry: &PartitionProgress) -> Result<bool, KafkaError> {
-        let Some(partition) = number(entry).filter(|_| entry.next_offset > 0) else { return Ok(false) };
-        let bounds = BTreeMap::from([(partition, entry.next_offset)]);
-        let found = self.scan(BTreeMap::from([(partition, entry.next_offset - 1)]), &bounds)?;
-        Ok(found.get(&partition).is_some_and(|found| found.last == entry.last))
     }
 
     /// The source's last record before the claimed one.

@@ -13,26 +13,26 @@ use std::collections::BTreeMap;
 
 use rdkafka::error::KafkaError;
 
-use super::client::{Brokers, IsolationLevel};
-use super::ends::{Ends, Place};
+use super::ends::{Place, ends};
+use super::readers::Readers;
 
 /// Looks for what has no end below an end that was asked for once: what others write behind it does not matter.
 #[derive(Debug)]
 pub struct Residue {
-    stable: Ends,
+    readers: Readers,
     bound: BTreeMap<Place, i64>,
 }
 
 impl Residue {
     /// Takes the ends of these partitions, which exist, for the bound. Blocks.
-    pub fn of(brokers: &Brokers, places: &[Place]) -> Result<Self, KafkaError> {
-        let bound = Ends::of(brokers, IsolationLevel::ReadUncommitted)?.ask(places)?;
-        Ok(Self { stable: Ends::of(brokers, IsolationLevel::ReadCommitted)?, bound })
+    pub fn of(readers: Readers, places: &[Place]) -> Result<Self, KafkaError> {
+        let bound = ends(readers.everything(), places)?;
+        Ok(Self { readers, bound })
     }
 
     /// Partitions that hold records without an end below the bound. Blocks.
     pub fn places(&self) -> Result<Vec<Place>, KafkaError> {
-        let stable = self.stable.ask(self.bound.keys())?;
+        let stable = ends(self.readers.committed(), self.bound.keys())?;
         let unstable = |(place, bound): &(&Place, &i64)| stable.get(*place).is_none_or(|stable| stable < *bound);
         Ok(self.bound.iter().filter(unstable).map(|(place, _)| place.clone()).collect())
     }

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
 use rdkafka::bindings as sys;
-use rdkafka::client::{Client, DefaultClientContext};
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 const TIMEOUT_MS: i32 = 15_000;
@@ -32,7 +32,7 @@ pub enum TopicIdError {
 }
 
 /// Asks one broker, any will do: the id of `topic` in Kafka's text form (22 characters of URL-safe base64). Blocks up to 15 s.
-pub fn topic_id(client: &Client<DefaultClientContext>, broker: i32, topic: &str) -> Result<String, TopicIdError> {
+pub fn topic_id<C: ClientContext>(client: &Client<C>, broker: i32, topic: &str) -> Result<String, TopicIdError> {
     let unusable = || TopicIdError::Unusable(topic.to_owned());
     let name = CString::new(topic).map_err(|_| unusable())?;
     let mut names: [*const c_char; 1] = [name.as_ptr()];

@@ -9,6 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::client::{Brokers, IsolationLevel};
+use super::ends::{beginnings, ends, places};
+use super::readers::{Aside, Readers};
 use super::topic_id::{TopicIdError, topic_id};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -94,7 +96,7 @@ pub enum TopicsError {
 /// Asks about topics and creates them.
 pub struct Topics {
     brokers: Brokers,
-    admin: AdminClient<DefaultClientContext>,
+    admin: Aside<AdminClient<DefaultClientContext>>,
 }
 
 impl std::fmt::Debug for Topics {
@@ -111,7 +113,7 @@ impl Topics {
     /// Connects lazily; fails only on a configuration librdkafka refuses.
     pub fn new(brokers: &Brokers) -> Result<Self, TopicsError> {
         let admin = brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
-        Ok(Self { brokers: brokers.clone(), admin })
+        Ok(Self { brokers: brokers.clone(), admin: Aside::new(admin) })
     }
 
     /// Creates what is missing of the change, progress and dead-letter topics.
@@ -177,58 +179,51 @@ impl Topics {
     }
 }
 
-/// The topic as it is, or `None` if there is none of that name. librdkafka's calls block, so a thread makes them.
+/// The topic as it is, or `None` if there is none of that name.
 pub async fn describe(brokers: &Brokers, name: &str) -> Result<Option<TopicState>, TopicsError> {
-    let (brokers, topic) = (brokers.clone(), name.to_owned());
-    let described = tokio::task::spawn_blocking(move || describe_blocking(&brokers, &topic)).await;
-    described.unwrap_or_else(|error| {
-        Err(TopicsError::NotReady { topic: name.to_owned(), reason: format!("describing it failed: {error}") })
-    })
+    describe_with(Readers::of(brokers).map_err(kafka("configure a reader"))?, name).await
+}
+
+/// The same, with clients that exist already. librdkafka's calls block, so a thread makes them.
+pub async fn describe_with(readers: Readers, name: &str) -> Result<Option<TopicState>, TopicsError> {
+    let topic = name.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let Some((id, partitions)) = identity_blocking(readers.everything(), &topic)? else { return Ok(None) };
+        let places = places(&topic, i32::try_from(partitions).unwrap_or(i32::MAX));
+        if places.is_empty() {
+            let reason = "its metadata names no partitions yet".to_owned();
+            return Err(TopicsError::NotReady { topic, reason });
+        }
+        let starts = beginnings(readers.everything(), &places).map_err(kafka("fetch watermarks"))?;
+        let ends = ends(readers.everything(), &places).map_err(kafka("fetch watermarks"))?;
+        Ok(Some(TopicState { id, offsets: starts.into_values().zip(ends.into_values()).collect() }))
+    });
+    joined(name, asked.await)
 }
 
 /// A topic's id and how many partitions it has; `None` if there is none of that name.
 pub async fn identity(brokers: &Brokers, name: &str) -> Result<Option<(String, usize)>, TopicsError> {
     let (brokers, topic) = (brokers.clone(), name.to_owned());
     let asked = tokio::task::spawn_blocking(move || {
-        let admin: AdminClient<DefaultClientContext> =
-            brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
-        // A consumer's question for one topic never makes it; an admin client's may.
-        let reader: BaseConsumer =
-            brokers.reader(IsolationLevel::ReadUncommitted).create().map_err(kafka("configure a reader"))?;
-        let known = reader.fetch_metadata(Some(&topic), TIMEOUT).map_err(kafka("fetch metadata"))?;
-        let partitions = known.topics().first().map_or(0, |topic| topic.partitions().len());
-        let broker = known.brokers().first().map_or(-1, rdkafka::metadata::MetadataBroker::id);
-        match topic_id(admin.inner(), broker, &topic) {
-            Ok(id) => Ok(Some((id, partitions))),
-            Err(TopicIdError::Missing(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let reader = brokers.questions(IsolationLevel::ReadUncommitted).create();
+        identity_blocking(&reader.map_err(kafka("configure a reader"))?, &topic)
     });
-    let failed = |error| TopicsError::NotReady { topic: name.to_owned(), reason: format!("asking failed: {error}") };
-    asked.await.unwrap_or_else(|error| Err(failed(error)))
+    joined(name, asked.await)
 }
 
-fn describe_blocking(brokers: &Brokers, name: &str) -> Result<Option<TopicState>, TopicsError> {
-    let admin: AdminClient<DefaultClientContext> =
-        brokers.admin().create().map_err(kafka("configure the Kafka client"))?;
-    let known = admin.inner().fetch_metadata(None, TIMEOUT).map_err(kafka("fetch metadata"))?;
+fn joined<T>(name: &str, asked: Result<Result<T, TopicsError>, tokio::task::JoinError>) -> Result<T, TopicsError> {
+    let failed = |error| TopicsError::NotReady { topic: name.to_owned(), reason: format!("asking failed: {error}") };
+    asked.unwrap_or_else(|error| Err(failed(error)))
+}
+
+fn identity_blocking(reader: &BaseConsumer, topic: &str) -> Result<Option<(String, usize)>, TopicsError> {
+    // A consumer's question for one topic never makes it; another client's may.
+    let known = reader.fetch_metadata(Some(topic), TIMEOUT).map_err(kafka("fetch metadata"))?;
+    let partitions = known.topics().first().map_or(0, |topic| topic.partitions().len());
     let broker = known.brokers().first().map_or(-1, rdkafka::metadata::MetadataBroker::id);
-    let id = match topic_id(admin.inner(), broker, name) {
-        Ok(id) => id,
-        Err(TopicIdError::Missing(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let reader = brokers.reader(IsolationLevel::ReadUncommitted).create();
-    let reader: BaseConsumer = reader.map_err(kafka("configure a reader"))?;
-    let metadata = reader.fetch_metadata(Some(name), TIMEOUT).map_err(kafka("fetch metadata"))?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let mut offsets = Vec::with_capacity(partitions);
-    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-        offsets.push(reader.fetch_watermarks(name, partition, TIMEOUT).map_err(kafka("fetch watermarks"))?);
+    match topic_id(reader.client(), broker, topic) {
+        Ok(id) => Ok(Some((id, partitions))),
+        Err(TopicIdError::Missing(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    if offsets.is_empty() {
-        let reason = "its metadata names no partitions yet".to_owned();
-        return Err(TopicsError::NotReady { topic: name.to_owned(), reason });
-    }
-    Ok(Some(TopicState { id, offsets }))
 }

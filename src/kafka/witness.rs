@@ -24,7 +24,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::client::{Brokers, IsolationLevel};
-use super::ends::{Ends, Place};
+use super::ends::{Place, ends};
 use super::sink::{SinkError, SinkEvent};
 
 /// Markers are written within milliseconds; asking is cheap.
@@ -48,7 +48,8 @@ pub(super) struct Witness {
     source: (String, u16),
     claims: Receiver<Claim>,
     events: UnboundedSender<SinkEvent>,
-    reader: Option<Ends>,
+    /// Made before there is anything to see: the first commit should not wait for a client to connect.
+    reader: Option<BaseConsumer>,
     patience: Duration,
     silence_max: Duration,
 }
@@ -70,7 +71,8 @@ impl Witness {
         claims: Receiver<Claim>,
         events: UnboundedSender<SinkEvent>,
     ) -> Self {
-        Self { brokers, source, claims, events, reader: None, patience: PATIENCE, silence_max: SILENCE_MAX }
+        let reader = brokers.questions(IsolationLevel::ReadCommitted).create().ok();
+        Self { brokers, source, claims, events, reader, patience: PATIENCE, silence_max: SILENCE_MAX }
     }
 
     /// Reports [`SinkEvent::Readable`] for every claim, in their order, until there is nobody to claim or to listen.
@@ -144,9 +146,9 @@ impl Witness {
     fn unreadable(&mut self, claim: &Claim) -> Result<Option<(Place, i64)>, KafkaError> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
-            reader => reader.insert(Ends::of(&self.brokers, IsolationLevel::ReadCommitted)?),
+            reader => reader.insert(self.brokers.questions(IsolationLevel::ReadCommitted).create()?),
         };
-        let stable = reader.ask(claim.ends.keys())?;
+        let stable = ends(reader, claim.ends.keys())?;
         let late = |(place, end): (&Place, &i64)| {
             let stable = stable.get(place).copied().unwrap_or_default();
             (stable < *end).then(|| (place.clone(), stable))

@@ -176,8 +176,21 @@ pub const REGISTRATIONS: Metric = counter(
     "refused: any; unavailable: any that repeats",
 );
 
+pub const BACKFILL_ROWS_DONE: Metric = gauge(
+    "penstock_backfill_rows_done",
+    &[],
+    "Rows that the reloads under way have read so far; absent while none is",
+    "no increase for minutes: see penstock backfill status",
+);
+pub const BACKFILL_ROWS_TOTAL: Metric = gauge(
+    "penstock_backfill_rows_total",
+    &[],
+    "Rows that the reloads under way have to read, as estimated when they began; absent while none is",
+    "",
+);
+
 /// All of them, in the order of `docs/metrics.md`: what pages somebody first.
-pub const ALL: [Metric; 26] = [
+pub const ALL: [Metric; 28] = [
     READY,
     STANDSTILL,
     BUILD_INFO,
@@ -196,6 +209,8 @@ pub const ALL: [Metric; 26] = [
     IN_FLIGHT_RECORDS,
     IN_FLIGHT_BYTES,
     IN_FLIGHT_TRANSACTIONS,
+    BACKFILL_ROWS_DONE,
+    BACKFILL_ROWS_TOTAL,
     RECORDS,
     RECORDS_DELIVERED,
     TRANSACTIONS_DELIVERED,
@@ -219,7 +234,9 @@ mod tests {
             assert!(seen.insert(name), "{name} is listed twice");
             assert!(name.starts_with("penstock_"), "{name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
-            assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            // The one gauge with a total that is none of events.
+            let counts = name.ends_with("_total") && metric != BACKFILL_ROWS_TOTAL;
+            assert_eq!(metric.kind == Kind::Counter, counts, "{name}");
             let reserved = ["_bucket", "_sum", "_count"].iter().any(|suffix| name.ends_with(suffix));
             assert!(!reserved, "{name} ends like a histogram's series");
             assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}: the help is a phrase");

@@ -41,6 +41,8 @@ pub(super) struct Sampled {
     pub(super) oldest_unacked_us: Option<i64>,
     pub(super) last_commit_us: Option<i64>,
     pub(super) delivered_through_us: Option<i64>,
+    /// Read so far, and to be read, by the reloads under way.
+    pub(super) backfill: Option<(u64, u64)>,
     reading: Option<Reading>,
 }
 
@@ -71,6 +73,8 @@ impl Sampled {
         families.one(names::OLDEST_UNACKED, Some(age));
         families.one(names::LAST_COMMIT, self.last_commit_us.map(seconds));
         families.one(names::DELIVERED_THROUGH, self.delivered_through_us.map(seconds));
+        families.one(names::BACKFILL_ROWS_DONE, self.backfill.map(|(done, _)| done as f64));
+        families.one(names::BACKFILL_ROWS_TOTAL, self.backfill.map(|(_, total)| total as f64));
         families.one(names::SAMPLED, self.reading.as_ref().map(|reading| seconds(reading.at.unix_us)));
         let young = |reading: &&Reading| now.instant.saturating_duration_since(reading.at.instant) <= READING_LIFE;
         if let Some(reading) = self.reading.as_ref().filter(young) {

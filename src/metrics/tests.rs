@@ -28,6 +28,7 @@ fn group(oldest_commit_time_us: Option<i64>) -> GroupEnd {
         last_commit: LastCommit { commit_time_us: 4_000_000, ..LastCommit::default() },
         postgres_clock_us: 6_500_000,
         partitions: Vec::new(),
+        reloads: Default::default(),
         records: 12,
         transactions: 3,
         oldest_commit_time_us,

@@ -12,6 +12,7 @@ use penstock_core::resume::{self, Others};
 use penstock_wire::lsn::EndLsn;
 
 use super::describe;
+use super::fencing::readers;
 use super::opening::{Fresh, Start, other_progress, server, slot, stored_progress, topic};
 use super::shell::{RunError, Shell, pinned};
 use crate::catalog::findings::{Facts, Severity, findings};
@@ -20,8 +21,6 @@ use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 use crate::source::SystemIdentity;
 
-const FROM_NOW: &str =
-    "Go on without them with `penstock run --from-now`; readers are told that the load is incomplete";
 /// Creating a slot waits for every transaction that is running.
 const SLOT_PATIENCE: Duration = Duration::from_secs(120);
 /// How long the server may take to take back a slot.
@@ -39,9 +38,10 @@ pub(super) async fn make(shell: &Shell, start: Start, identity: &SystemIdentity)
     if slot(shell).await?.is_some() {
         return Ok(None);
     }
-    let stored = stored_progress(shell).await?;
-    let others = if stored.is_none() { other_progress(shell).await? } else { Others::new() };
-    let (server, topic) = (server(shell, identity).await?, topic(shell).await?);
+    let readers = readers(shell)?;
+    let stored = stored_progress(shell, &readers).await?;
+    let others = if stored.is_none() { other_progress(shell, &readers).await? } else { Others::new() };
+    let (server, topic) = (server(shell, identity).await?, topic(shell, &readers).await?);
     let decision = resume::decide(&pinned(&shell.config), &server, None, stored, &others, topic.as_ref());
     decision.map_err(|refusal| RunError::Refused(Box::new(refusal)))?;
     create(shell, start).await.map(Some)
@@ -94,15 +94,6 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     };
     let tables = captured(shell).await?;
     let before = rows_text(&shell.catalog.lock().await.rows(&tables).await?);
-    if let Some(rows) = &before
-        && !start.from_now
-        && !start.setup_only
-    {
-        return Err(RunError::LoadIncomplete(format!(
-            "these tables already hold rows, which a bridge that starts now would never deliver: {rows}. \
-             Nothing was created. {FROM_NOW}"
-        )));
-    }
     Topics::new(&shell.brokers())?.create(&shell.names(), creation).await?;
     let mut catalog = shell.catalog.lock().await;
     catalog.create_publication(&config.source.publication, tables.keys()).await?;
@@ -119,21 +110,12 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     tracing::info!(slot = shell.slot(), %from, "created topics, publication and slot");
     let detail = match &rows {
         None => "complete: no captured table held rows at the first start".to_owned(),
-        Some(rows) => format!("incomplete: rows from before the first start are missing: {rows}"),
+        Some(rows) if start.from_now => format!("incomplete: rows from before the first start are missing: {rows}"),
+        Some(rows) => format!("incomplete: rows from before the first start follow by a reload: {rows}"),
     };
     let clock_us = catalog.clock_reading().await?.clock_us;
     catalog.keep_slot();
     Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
-}
-
-/// Why a bridge does not go on behind progress that says the load is incomplete.
-pub(super) async fn load_incomplete(shell: &Shell) -> Result<RunError, RunError> {
-    let tables = captured(shell).await?;
-    let rows = rows_text(&shell.catalog.lock().await.rows(&tables).await?);
-    let rows = rows.unwrap_or_else(|| "no rows are left in them now".to_owned());
-    Ok(RunError::LoadIncomplete(format!(
-        "rows that captured tables held before the first start were never delivered (now: {rows}). {FROM_NOW}"
-    )))
 }
 
 async fn captured(shell: &Shell) -> Result<BTreeMap<TableName, Table>, RunError> {

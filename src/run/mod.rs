@@ -17,6 +17,7 @@ use crate::kafka::sink::SinkError;
 use crate::source::{Class, Connection, SourceError, StatusUpdate};
 
 mod clock;
+mod fencing;
 mod first;
 mod opening;
 mod settling;
@@ -26,7 +27,7 @@ mod topic_watch;
 
 pub use first::rows_text;
 pub use opening::Start;
-pub use shell::{RunError, Shell, clock_us, pinned, rules};
+pub use shell::{RunError, Shell, clock_us, nonce, pinned, rules};
 
 /// How long the server may take to end the copy before a new connection is cheaper.
 const END_COPY_PATIENCE: Duration = Duration::from_secs(10);

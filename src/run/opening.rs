@@ -18,19 +18,21 @@ use penstock_core::resume::{self, Decision, Others, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::progress::Progress;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
+use super::fencing::{Fenced, fence, introduced};
 use super::settling::{readable, settle};
 use super::shell::{RunError, Shell, clock_us, pinned};
 use super::stream::Streaming;
 use super::{SessionEnd, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
-use crate::kafka::client::Brokers;
+use crate::kafka::ends::places;
 use crate::kafka::progress::{ProgressError, Stored, read_newest, read_others};
-use crate::kafka::sink::{Making, Sink, SinkError, SinkEvent};
-use crate::kafka::topics::{TopicState, Topics, describe};
+use crate::kafka::readers::Readers;
+use crate::kafka::sink::{Sink, SinkError, SinkEvent};
+use crate::kafka::topics::{TopicState, Topics, describe_with};
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
 
 /// SQLSTATE of a slot that another process holds.
@@ -38,13 +40,10 @@ const OBJECT_IN_USE: &str = "55006";
 const SLOT_PAUSE: Duration = Duration::from_millis(500);
 const KAFKA_PAUSE: Duration = Duration::from_millis(500);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
-/// Left of the topic's `max.message.bytes` for a record batch's own framing and headers.
-const BATCH_FRAMING_BYTES: usize = 1024;
-
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// Go on although rows from before the slot are missing.
+    /// Go on without the rows from before the slot: they are not loaded, now and at later starts.
     pub from_now: bool,
     /// End once the first progress is written.
     pub setup_only: bool,
@@ -108,18 +107,20 @@ async fn open<'a>(
     }
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
-    let (sink, mut events, record_bytes_max) = loop {
-        match while_alive(connection, shell, shutdown, fence(shell)).await? {
-            Ok(fenced) => break fenced,
-            Err(SessionEnd::Kafka(error)) if !matches!(error, SinkError::Fenced) => {
+    let (Fenced { sink, mut events, record_bytes_max, topics }, mut readers) = loop {
+        // The readers only get to know the brokers meanwhile: what they are asked comes after the fence.
+        let opened = async { tokio::join!(fence(shell), introduced(shell)) };
+        match while_alive(connection, shell, shutdown, opened).await? {
+            (Ok(fenced), readers) => break (fenced, readers.map_err(refused)?),
+            (Err(SessionEnd::Kafka(error)), _) if !matches!(error, SinkError::Fenced) => {
                 shell.health.waits_for("kafka", error.to_string());
             }
-            Err(end) => return Err(end),
+            (Err(end), _) => return Err(end),
         }
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
     let progress = loop {
-        let decided = decide(shell, &identity, fresh.as_ref(), &sink, &mut events);
+        let decided = decide(shell, &identity, fresh.as_ref(), &readers, &sink, &mut events);
         match while_alive(connection, shell, shutdown, decided).await? {
             Ok(progress) => break progress,
             Err(SessionEnd::Run(error)) if error.class() == Class::Retry => {
@@ -128,13 +129,11 @@ async fn open<'a>(
             Err(end) => return Err(end),
         }
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
+        // New clients have better chances than such as may have lost their last broker for good.
+        readers = super::fencing::readers(shell).map_err(refused)?;
     };
     shell.health.no_longer_waits("start");
-    judge_topics(shell).await.map_err(refused)?;
-    if fresh.is_none() && !progress.load_complete && !start.from_now && !start.setup_only {
-        let error = first::load_incomplete(shell).await.map_err(refused)?;
-        return Err(refused(error));
-    }
+    judge_topics(shell, topics).await.map_err(refused)?;
     let began = Instant::now();
     let (topic_id, partition_count) = (progress.topic_id.clone(), progress.partition_count);
     let mut bridge = Bridge::new(shell.settings(record_bytes_max), progress, Duration::ZERO);
@@ -144,8 +143,10 @@ async fn open<'a>(
     if let Some(suspect) = suspect {
         bridge.heed(suspect);
     }
-    if start.setup_only {
-        bridge.handle_shutdown(Duration::ZERO);
+    match start {
+        Start { setup_only: true, .. } => bridge.handle_shutdown(Duration::ZERO),
+        Start { from_now: true, .. } => bridge.decline_load(Duration::ZERO),
+        Start { .. } => bridge.load_everything(Duration::ZERO),
     }
     let topic = Box::pin(async move { topic_watch::watch(shell, &topic_id, partition_count).await });
     Ok(Streaming::new(shell, bridge, sink, events, clock.clone(), began, topic))
@@ -196,66 +197,31 @@ async fn while_alive<T>(
     }
 }
 
-/// The largest record, key and value: what is configured, or what the topic takes if that is less. A broker that is away,
-/// or does not tell, is taken at the configuration's word; a batch that it then refuses starts a new session, which asks
-/// again.
-async fn record_bytes_max(shell: &Shell) -> usize {
-    let settings = match Topics::new(&shell.brokers()) {
-        Ok(topics) => topics.settings(&shell.names().changes).await,
-        Err(error) => Err(error),
-    };
-    let taken = settings.ok().and_then(|settings| settings.get("max.message.bytes")?.parse().ok());
-    let bytes = taken.unwrap_or(usize::MAX).min(shell.config.limits.record_bytes_max);
-    bytes.saturating_sub(BATCH_FRAMING_BYTES)
-}
-
-/// Step 2: a producer that has fenced its predecessor, its reports, and the largest record it takes.
-async fn fence(shell: &Shell) -> Result<(Sink, UnboundedReceiver<SinkEvent>, usize), SessionEnd> {
-    let record_bytes_max = record_bytes_max(shell).await;
-    let (sender, mut events) = unbounded_channel();
-    let making = Making {
-        brokers: shell.brokers(),
-        config: shell.brokers().producer(&shell.transactional_id(), record_bytes_max),
-        aborted: shell.epoch_record(),
-    };
-    let io = |source| RunError::Io { what: "start the producer's thread".into(), source };
-    let sink =
-        Sink::start(making, shell.sink_topics(), sender).map_err(|error| SessionEnd::Run(Box::new(io(error))))?;
-    shell.health.waits_for("kafka", "initialising transactions".into());
-    match events.recv().await {
-        Some(SinkEvent::Ready) => {
-            shell.health.no_longer_waits("kafka");
-            Ok((sink, events, record_bytes_max))
-        }
-        Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
-        Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed | SinkEvent::Readable)
-        | None => Err(SessionEnd::SinkGone),
-    }
-}
-
 /// Steps 3 to 5.
 async fn decide(
     shell: &Shell,
     identity: &SystemIdentity,
     fresh: Option<&Fresh>,
+    readers: &Readers,
     sink: &Sink,
     events: &mut UnboundedReceiver<SinkEvent>,
 ) -> Result<Progress, SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let names = shell.names();
     // A topic that was made just now may not be known to every broker: then the question fails, and is asked again.
-    let exists = describe(&shell.brokers(), &names.progress()).await.map_err(|error| refused(error.into()))?.is_some();
+    let exists =
+        describe_with(readers.clone(), &names.progress()).await.map_err(|error| refused(error.into()))?.is_some();
     let stored = if exists || fresh.is_some() {
-        settle(shell, sink, events, vec![(names.progress(), 0)]).await?;
-        newest_progress(shell).await.map_err(refused)?
+        settle(shell, readers, sink, events, vec![(names.progress(), 0)]).await?;
+        newest_progress(shell, readers).await.map_err(refused)?
     } else {
         None
     };
     let server = server(shell, identity).await.map_err(refused)?;
-    let topic = topic(shell).await.map_err(refused)?;
+    let topic = topic(shell, readers).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
         // Another source may have begun since this one looked.
-        let others = other_progress(shell).await.map_err(refused)?;
+        let others = other_progress(shell, readers).await.map_err(refused)?;
         let allowed = resume::first_start(&pinned(&shell.config), &others, topic);
         allowed.map_err(|refusal| SessionEnd::Refused(Box::new(refusal)))?;
         return Ok(first_progress(shell, fresh, &server, topic));
@@ -263,10 +229,9 @@ async fn decide(
     let slot = slot(shell).await.map_err(refused)?;
     match resume::decide(&pinned(&shell.config), &server, slot.as_ref(), stored, &Others::new(), topic.as_ref()) {
         Ok(Decision::Resume(progress)) => {
-            let partitions = 0..i32::try_from(progress.partition_count).unwrap_or_default();
-            settle(shell, sink, events, partitions.map(|partition| (names.changes.clone(), partition)).collect())
-                .await?;
-            let readable = readable(shell, &progress).await?;
+            let partitions = i32::try_from(progress.partition_count).unwrap_or_default();
+            settle(shell, readers, sink, events, places(&names.changes, partitions)).await?;
+            let readable = readable(shell, readers, &progress).await?;
             let confirmed = slot.map(|slot| slot.confirmed).unwrap_or_default();
             let progress = resume::behind_readable(*progress, readable, confirmed);
             tracing::info!(end_lsn = %progress.end_lsn, epoch = progress.epoch, "resuming");
@@ -280,8 +245,13 @@ async fn decide(
 
 /// Of step 4: a topic that throws records away is not gone on with. Where nobody may read its settings, or nobody answers, the
 /// topic is taken for what it was when it was made.
-async fn judge_topics(shell: &Shell) -> Result<(), RunError> {
-    match stopping_topics(&shell.config, &shell.brokers()).await {
+async fn judge_topics(shell: &Shell, topics: Topics) -> Result<(), RunError> {
+    let judged = match stopping_topics(&shell.config, &shell.brokers(), &topics).await {
+        // The client is as old as the fence; in between, it may have lost its last broker for good.
+        Err(_) => stopping_topics(&shell.config, &shell.brokers(), &Topics::new(&shell.brokers())?).await,
+        judged => judged,
+    };
+    match judged {
         Ok(findings) if findings.is_empty() => Ok(()),
         Ok(findings) => Err(RunError::Findings(findings.iter().map(ToString::to_string).collect())),
         Err(error) => {
@@ -313,18 +283,18 @@ fn first_progress(shell: &Shell, fresh: &Fresh, server: &Server, topic: &Topic) 
 }
 
 /// The newest progress of this source; none where its topic is gone, too.
-pub(super) async fn stored_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
-    match describe(&shell.brokers(), &shell.names().progress()).await? {
-        Some(_) => newest_progress(shell).await,
+pub(super) async fn stored_progress(shell: &Shell, readers: &Readers) -> Result<Option<Progress>, RunError> {
+    match describe_with(readers.clone(), &shell.names().progress()).await? {
+        Some(_) => newest_progress(shell, readers).await,
         None => Ok(None),
     }
 }
 
 /// The newest progress of every other source; of none where its topic is gone.
-pub(super) async fn other_progress(shell: &Shell) -> Result<Others, RunError> {
+pub(super) async fn other_progress(shell: &Shell, readers: &Readers) -> Result<Others, RunError> {
     let mut others = Others::new();
-    if describe(&shell.brokers(), &shell.names().progress()).await?.is_some() {
-        for (name, stored) in read(shell, read_others).await? {
+    if describe_with(readers.clone(), &shell.names().progress()).await?.is_some() {
+        for (name, stored) in read(shell, readers, read_others).await? {
             others.insert(name, decode(shell, stored).await?);
         }
     }
@@ -332,8 +302,8 @@ pub(super) async fn other_progress(shell: &Shell) -> Result<Others, RunError> {
 }
 
 /// The newest progress of this source.
-async fn newest_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
-    match read(shell, read_newest).await? {
+async fn newest_progress(shell: &Shell, readers: &Readers) -> Result<Option<Progress>, RunError> {
+    match read(shell, readers, read_newest).await? {
         Some(stored) => decode(shell, stored).await.map(Some),
         None => Ok(None),
     }
@@ -342,12 +312,13 @@ async fn newest_progress(shell: &Shell) -> Result<Option<Progress>, RunError> {
 /// Asks the progress topic. Waits for other sources' open transactions to end.
 async fn read<T: Send + 'static>(
     shell: &Shell,
-    question: fn(&Brokers, &str, &str) -> Result<T, ProgressError>,
+    readers: &Readers,
+    question: fn(&Readers, &str, &str) -> Result<T, ProgressError>,
 ) -> Result<T, RunError> {
-    let (brokers, topic, name) = (shell.brokers(), shell.names().progress(), shell.config.source.name.clone());
+    let (topic, name) = (shell.names().progress(), shell.config.source.name.clone());
     let answer = loop {
-        let (brokers, topic, name) = (brokers.clone(), topic.clone(), name.clone());
-        let reading = tokio::task::spawn_blocking(move || question(&brokers, &topic, &name)).await;
+        let (readers, topic, name) = (readers.clone(), topic.clone(), name.clone());
+        let reading = tokio::task::spawn_blocking(move || question(&readers, &topic, &name)).await;
         match reading.map_err(|error| RunError::ProgressFormat(error.to_string()))? {
             Err(error @ ProgressError::OpenTransaction { .. }) => shell.health.waits_for("progress", error.to_string()),
             other => break other?,
@@ -393,8 +364,8 @@ pub(super) async fn slot(shell: &Shell) -> Result<Option<Slot>, RunError> {
 }
 
 /// The change topic as the decision needs it.
-pub(super) async fn topic(shell: &Shell) -> Result<Option<Topic>, RunError> {
-    let state = describe(&shell.brokers(), &shell.names().changes).await?;
+pub(super) async fn topic(shell: &Shell, readers: &Readers) -> Result<Option<Topic>, RunError> {
+    let state = describe_with(readers.clone(), &shell.names().changes).await?;
     Ok(state
         .map(|TopicState { id, offsets, .. }| Topic { id, ends: offsets.into_iter().map(|(_, end)| end).collect() }))
 }

@@ -10,6 +10,7 @@ use super::SessionEnd;
 use super::shell::{RunError, Shell};
 use crate::kafka::ends::Place;
 use crate::kafka::readable::last_readable;
+use crate::kafka::readers::Readers;
 use crate::kafka::residue::Residue;
 use crate::kafka::sink::{Sink, SinkEvent};
 use crate::kafka::topics::TopicsError;
@@ -31,12 +32,13 @@ async fn blocking<T: Send + 'static>(
 /// Aborts what is ours and has no end in these partitions, which exist, and waits for the ends of what is others'.
 pub(super) async fn settle(
     shell: &Shell,
+    readers: &Readers,
     sink: &Sink,
     events: &mut UnboundedReceiver<SinkEvent>,
     places: Vec<Place>,
 ) -> Result<(), SessionEnd> {
-    let brokers = shell.brokers();
-    let mut residue = blocking("look for residue", move || Residue::of(&brokers, &places)).await?;
+    let readers = readers.clone();
+    let mut residue = blocking("look for residue", move || Residue::of(readers, &places)).await?;
     let mut aborted: Option<Instant> = None;
     loop {
         let (looked, found) = blocking("look for residue", move || {
@@ -74,10 +76,15 @@ fn list(places: &[Place]) -> String {
 }
 
 /// What readers can read of this source in each partition, where progress makes a claim.
-pub(super) async fn readable(shell: &Shell, progress: &Progress) -> Result<Vec<PartitionProgress>, SessionEnd> {
-    let (brokers, topic) = (shell.brokers(), shell.names().changes);
+pub(super) async fn readable(
+    shell: &Shell,
+    readers: &Readers,
+    progress: &Progress,
+) -> Result<Vec<PartitionProgress>, SessionEnd> {
+    let (brokers, readers, topic) = (shell.brokers(), readers.clone(), shell.names().changes);
     let (source, claimed) = (progress.source_number, progress.partitions.clone());
-    let found = blocking("read the last records", move || last_readable(&brokers, &topic, source, &claimed)).await?;
+    let found =
+        blocking("read the last records", move || last_readable(&brokers, &readers, &topic, source, &claimed)).await?;
     for (claimed, found) in progress.partitions.iter().zip(&found) {
         if claimed != found {
             let (partition, claimed, found) = (claimed.partition, claimed.last.to_string(), found.last.to_string());

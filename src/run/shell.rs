@@ -1,5 +1,6 @@
 //! What every session shares: the configuration, the catalog, the registry, and where the bridge stands.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -76,9 +77,6 @@ pub enum RunError {
         /// The server's process.
         pid: i32,
     },
-    /// Rows from before the slot would be missing.
-    #[error("{0}")]
-    LoadIncomplete(String),
     /// Nobody would be able to read it.
     #[error(transparent)]
     Partitions(#[from] PartitionCountError),
@@ -108,7 +106,6 @@ impl RunError {
             | Self::Registry(_)
             | Self::ProgressFormat(_)
             | Self::Findings(_)
-            | Self::LoadIncomplete(_)
             | Self::Partitions(_)
             | Self::Io { .. } => Class::Halt,
         }
@@ -124,7 +121,6 @@ impl RunError {
             Self::Registry(_)
             | Self::Findings(_)
             | Self::SlotUnfinished { .. }
-            | Self::LoadIncomplete(_)
             | Self::Partitions(_)
             | Self::Io { .. } => None,
             Self::Topics(_) | Self::Progress(_) => {
@@ -233,7 +229,7 @@ impl Shell {
     /// What the bridge is configured with; `record_bytes_max` is what a record, key and value, may have.
     pub(super) fn settings(&self, record_bytes_max: usize) -> Settings {
         let source = &self.config.source;
-        let limits = &self.config.limits;
+        let (limits, backfill) = (&self.config.limits, &self.config.backfill);
         Settings {
             source: SourceInfo {
                 name: source.name.clone(),
@@ -245,6 +241,7 @@ impl Shell {
             source_in_key: source.number_in_key,
             control_schema_ids: self.own_schemas.control,
             rules: rules(&self.config),
+            session: nonce(),
             limits: Limits {
                 in_flight_bytes_max: limits.in_flight_bytes_max,
                 record_bytes_max,
@@ -252,6 +249,10 @@ impl Shell {
                 group_records_max: limits.group_records_max,
                 group_age_max: limits.group_age_max,
                 part_age_max: self.part_age_max(),
+                backfill_workers: backfill.workers,
+                backfill_rows_per_second: backfill.rows_per_second,
+                chunk_rows_max: backfill.chunk_rows_max,
+                chunk_bytes_max: backfill.chunk_bytes_max,
                 ..Limits::default()
             },
         }
@@ -306,7 +307,7 @@ impl Shell {
     pub(super) async fn facts(&self, relation: &Relation) -> Result<CatalogFacts, RunError> {
         let mut catalog = self.catalog.lock().await;
         loop {
-            match facts(&mut catalog, relation).await {
+            match catalog.facts(relation).await {
                 Ok(facts) => {
                     self.health.no_longer_waits("postgres catalog");
                     return Ok(facts);
@@ -362,22 +363,6 @@ async fn register_own(registry: &Registry, topic: &str, health: &Health) -> Resu
     Ok(OwnSchemas { control: (key, value), progress })
 }
 
-async fn facts(catalog: &mut Catalog, relation: &Relation) -> Result<CatalogFacts, CatalogError> {
-    let wanted: Vec<_> = relation.columns.iter().map(|column| (column.type_oid, column.type_modifier)).collect();
-    let types = catalog.types(&wanted).await?;
-    let primary_key = catalog.primary_key(relation.id).await?;
-    let mut facts = CatalogFacts { types: Vec::new(), variable_length: Vec::new(), primary_key };
-    for (resolved, column) in types.into_iter().zip(&relation.columns) {
-        let resolved = resolved.ok_or_else(|| CatalogError::Answer {
-            question: "what the types of a relation's columns are",
-            what: format!("type OID {} of column {} no longer exists", column.type_oid, column.name),
-        })?;
-        facts.types.push(resolved.info);
-        facts.variable_length.push(resolved.out_of_line);
-    }
-    Ok(facts)
-}
-
 /// What the configuration pins, or must have pinned.
 pub fn pinned(config: &Config) -> Pinned {
     Pinned {
@@ -424,6 +409,12 @@ pub fn rules(config: &Config) -> Rules {
         });
     }
     rules
+}
+
+/// 16 hexadecimal digits that nobody has had before: the standard library's hasher begins with keys from the system's source
+/// of randomness, other ones each time.
+pub fn nonce() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// This machine's clock, Unix microseconds: for what is only shown or measured.

@@ -1,10 +1,11 @@
 //! One session's loop: frames to the bridge, the bridge's actions to the sink, the sink's reports to the bridge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use penstock_core::backfill::interface::{Description, Undescribed};
 use penstock_core::bridge::{Action, Bridge, ClockSample, Stop, Wal};
 use penstock_core::ledger::GroupEnd;
 use penstock_core::pgoutput::Relation;
@@ -16,8 +17,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_until};
 
-use super::SessionEnd;
 use super::shell::{RunError, Shell, clock_us};
+use super::{SessionEnd, describe};
+use crate::backfill::{Answer, Backfiller, News};
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::metrics::TableRecords;
 use crate::source::{Connection, Frame, SourceError, StatusUpdate};
@@ -50,6 +52,11 @@ pub struct Streaming<'a> {
     /// By relation OID, so that no label is looked up per row.
     counters: BTreeMap<u32, TableRecords>,
     schema: Option<Pin<Box<dyn Future<Output = Step> + 'a>>>,
+    backfill: Backfiller,
+    news: News,
+    /// Tables of a backfill whose schemas are to be registered, one after the other.
+    compiled: VecDeque<Table>,
+    registration: Option<Pin<Box<dyn Future<Output = Registered> + 'a>>>,
     /// Ends when the topic is another one.
     topic: Pin<Box<dyn Future<Output = Refusal> + 'a>>,
     heard: TokioInstant,
@@ -71,11 +78,16 @@ enum Step {
     Registered(Box<Table>, Result<(u32, u32), RunError>),
 }
 
+/// A table of a backfill, and the registry's answer.
+type Registered = (Box<Table>, Result<(u32, u32), RunError>);
+
 /// What woke the loop.
 enum Wake {
     Shutdown,
     Sink(Option<SinkEvent>),
     Schema(Step),
+    Backfill(Answer),
+    Registered(Registered),
     Topic(Refusal),
     Clock,
     StatusDue,
@@ -97,6 +109,7 @@ impl<'a> Streaming<'a> {
     ) -> Self {
         Self {
             shell,
+            news: News::new(bridge.reloads()),
             bridge,
             sink,
             events,
@@ -106,6 +119,9 @@ impl<'a> Streaming<'a> {
             answer_due: false,
             counters: BTreeMap::new(),
             schema: None,
+            backfill: Backfiller::new(&shell.config, &shell.health),
+            compiled: VecDeque::new(),
+            registration: None,
             topic,
             heard: TokioInstant::now(),
             shutdown_deadline: None,
@@ -161,6 +177,8 @@ impl<'a> Streaming<'a> {
                 _ = shutdown.wait_for(|stop| *stop), if self.shutdown_deadline.is_none() => Wake::Shutdown,
                 event = self.events.recv() => Wake::Sink(event),
                 step = poll_optional(&mut self.schema), if self.schema.is_some() => Wake::Schema(step),
+                answer = self.backfill.next() => Wake::Backfill(answer),
+                registered = poll_optional(&mut self.registration), if self.registration.is_some() => Wake::Registered(registered),
                 refusal = &mut self.topic => Wake::Topic(refusal),
                 Ok(()) = self.clock.changed() => Wake::Clock,
                 _ = status.tick() => Wake::StatusDue,
@@ -199,6 +217,8 @@ impl<'a> Streaming<'a> {
             Wake::Sink(Some(SinkEvent::Ready | SinkEvent::ResidueAborted)) => {}
             Wake::Sink(None) => return Err(SessionEnd::SinkGone),
             Wake::Schema(step) => self.schema_step(step)?,
+            Wake::Backfill(answer) => self.answered(answer),
+            Wake::Registered((table, ids)) => self.registered(*table, ids),
             Wake::Topic(refusal) => return Err(SessionEnd::Refused(Box::new(refusal))),
             Wake::Clock => {
                 if let Some(sample) = *self.clock.borrow_and_update() {
@@ -211,6 +231,7 @@ impl<'a> Streaming<'a> {
                     return Err(SessionEnd::ShutdownTimedOut);
                 }
                 self.bridge.handle_tick(now);
+                self.backfill.close_unused();
                 self.observe();
                 self.listen()?;
             }
@@ -245,6 +266,10 @@ impl<'a> Streaming<'a> {
 
     /// Hands in every complete frame the bridge has room for.
     fn consume(&mut self, connection: &mut Connection) -> Result<(), SessionEnd> {
+        // A chunk is told before its high mark is written: it must be known before that mark is.
+        while let Some(answer) = self.backfill.try_next() {
+            self.answered(answer);
+        }
         let now = self.now();
         let mut any = false;
         while self.bridge.wants_wal() {
@@ -291,6 +316,7 @@ impl<'a> Streaming<'a> {
                         Step::Described(relation, facts)
                     }));
                 }
+                Action::Backfill(ask) => self.backfill.ask(ask),
                 Action::Stopped(Stop::Shutdown) => return Ok(Some(SessionEnd::Shutdown)),
                 Action::Stopped(Stop::Fault(fault)) => return Ok(Some(SessionEnd::Fault(fault))),
             }
@@ -323,6 +349,50 @@ impl<'a> Streaming<'a> {
         Ok(())
     }
 
+    fn answered(&mut self, answer: Answer) {
+        let now = self.now();
+        match answer {
+            Answer::Barrier(xid) => self.bridge.handle_barrier(xid, now),
+            Answer::Idle(xids) => self.bridge.handle_idle(xids, now),
+            Answer::Surveyed { reload, surveyed } => self.bridge.handle_surveyed(&reload, surveyed, now),
+            Answer::Described { table, described } => {
+                let compiled = described.and_then(|Description { relation, facts }| {
+                    let compiled = self.bridge.describe_for_backfill(&relation, facts);
+                    compiled.map_err(|fault| Undescribed::Refused(format!("{fault}. {}", fault.remedy())))
+                });
+                match compiled {
+                    Ok(compiled) => {
+                        self.compiled.push_back(compiled);
+                        self.register_next();
+                    }
+                    Err(why) => self.bridge.handle_described(table, Err(why), now),
+                }
+            }
+            Answer::Chunk(chunk) => self.bridge.handle_chunk(chunk, now),
+            Answer::ChunkFailed { number, why } => self.bridge.handle_chunk_failed(number, why, now),
+        }
+    }
+
+    fn register_next(&mut self) {
+        if self.registration.is_none()
+            && let Some(table) = self.compiled.pop_front()
+        {
+            let shell = self.shell;
+            self.registration = Some(Box::pin(async move {
+                let ids = shell.register(&shell.schemas_of(&table.plan)).await;
+                (Box::new(table), ids)
+            }));
+        }
+    }
+
+    fn registered(&mut self, table: Table, ids: Result<(u32, u32), RunError>) {
+        self.registration = None;
+        let name = (table.relation.schema.clone(), table.relation.table.clone());
+        let described = ids.map(|ids| (table, ids)).map_err(|error| Undescribed::Refused(describe(&error)));
+        self.bridge.handle_described(name, described, self.now());
+        self.register_next();
+    }
+
     async fn send_status(&mut self, connection: &mut Connection, reply_requested: bool) -> Result<(), SessionEnd> {
         let status = StatusUpdate { reply_requested, ..StatusUpdate::durable(self.bridge.durable()) };
         connection.send_status(status, clock_us()).await.map_err(SessionEnd::Source)
@@ -342,6 +412,12 @@ impl<'a> Streaming<'a> {
         let (transactions, oldest) = self.bridge.unacknowledged();
         metrics.unacknowledged(transactions, oldest);
         metrics.duplicates_suppressed(self.bridge.take_skipped());
+        metrics.backfill(self.bridge.reloads());
+        self.news.tell(self.bridge.reloads());
+        match self.bridge.backfill_waits() {
+            Some(why) => self.shell.health.waits_for("backfill", why.to_owned()),
+            None => self.shell.health.no_longer_waits("backfill"),
+        }
         for (relation, counts) in self.bridge.take_counts() {
             let counters =
                 self.counters.entry(relation.id).or_insert_with(|| metrics.table(&relation.schema, &relation.table));

@@ -34,5 +34,6 @@ pub use answer::{Row, SystemIdentity, TimelineSwitch};
 pub use connection::Connection;
 pub use error::{Class, ServerError, SourceError};
 pub use frame::{Frame, StatusUpdate};
+pub(crate) use options::startup_options;
 pub use options::{ConnectOptions, Host};
 pub use stream::publication_names;

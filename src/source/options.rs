@@ -10,8 +10,8 @@ use crate::tls::TlsOptions;
 
 /// Settings that decide how values are printed, pinned at the start of every session: whatever a role, a database or
 /// the server's configuration say, the same WAL must give the same bytes. Logical decoding prints values with the
-/// settings of the walsender's session: money by `lc_monetary`. `idle_session_timeout` would end the wait of a standby.
-const SESSION_SETTINGS: &[(&str, &str)] = &[
+/// settings of the walsender's session (money by `lc_monetary`), and a backfill must print them alike.
+pub(crate) const VALUE_SETTINGS: [(&str, &str); 7] = [
     ("datestyle", "ISO"),
     ("intervalstyle", "postgres"),
     ("extra_float_digits", "3"),
@@ -19,9 +19,16 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
     ("search_path", "pg_catalog"),
-    ("statement_timeout", "0"),
-    ("idle_session_timeout", "0"),
 ];
+
+/// What else a replication connection sets. `idle_session_timeout` would end the wait of a standby.
+const REPLICATION_SETTINGS: [(&str, &str); 2] = [("statement_timeout", "0"), ("idle_session_timeout", "0")];
+
+/// Settings as the startup parameter `options` takes them, those of [`VALUE_SETTINGS`] first.
+pub(crate) fn startup_options(settings: &[(&str, &str)]) -> String {
+    let all = VALUE_SETTINGS.iter().chain(settings);
+    all.map(|(name, value)| format!("-c {name}={value}")).collect::<Vec<_>>().join(" ")
+}
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,14 +90,13 @@ impl fmt::Display for Host {
 impl ConnectOptions {
     /// Name and value of everything the startup message says.
     pub(super) fn startup_parameters(&self) -> Result<Vec<(&'static str, String)>, SourceError> {
-        let settings: Vec<String> = SESSION_SETTINGS.iter().map(|(name, value)| format!("-c {name}={value}")).collect();
         let parameters = vec![
             ("user", self.user.clone()),
             ("database", self.database.clone()),
             ("replication", "database".to_owned()),
             ("application_name", self.application_name.clone()),
             ("client_encoding", "UTF8".to_owned()),
-            ("options", settings.join(" ")),
+            ("options", startup_options(&REPLICATION_SETTINGS)),
         ];
         for (name, value) in &parameters {
             if value.contains('\0') {

@@ -1,6 +1,8 @@
 //! The bridge as a process, on real Postgres, Kafka and registry.
 
+mod backfill;
 mod bad_input;
+mod ends;
 mod first_start;
 mod forgotten;
 mod kills;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use penstock::kafka::client::Brokers;
 use penstock::kafka::progress::read_newest;
+use penstock::kafka::readers::Readers;
 use penstock_testbed::cluster::Addresses;
 use penstock_testbed::kafka::Kafka;
 use penstock_testbed::proxy::{Direction, Faults, Proxy};
@@ -90,7 +91,8 @@ impl Narrow {
             properties: BTreeMap::new(),
             transaction_timeout: Duration::from_secs(60),
         };
-        let stored = read_newest(&brokers, &format!("{}.progress", world.topic), &world.source);
+        let readers = Readers::of(&brokers).expect("clients");
+        let stored = read_newest(&readers, &format!("{}.progress", world.topic), &world.source);
         let stored = stored.expect("read progress").expect("progress");
         Progress::decode(&stored.body).expect("a progress record")
     }

@@ -5,7 +5,7 @@
 //! was fast because it lost something fails. Times are medians of one run on one machine: the ratio is what to quote.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -18,11 +18,15 @@ use crate::reader::Topic;
 use crate::servers::{Existing, Servers};
 use crate::{binary, say};
 
+mod backfill;
+
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub enum Options {
     /// Drain a backlog of many small transactions.
     Drain(Drain),
+    /// Load tables that held rows before.
+    Backfill(backfill::Options),
 }
 
 /// Options of the drain.
@@ -54,7 +58,13 @@ struct Round {
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let Options::Drain(options) = options;
+    match options {
+        Options::Drain(options) => drain(options),
+        Options::Backfill(options) => backfill::run(options),
+    }
+}
+
+fn drain(options: &Drain) -> anyhow::Result<ExitCode> {
     machine::prepare(Purpose::Tests, options.yes)?;
     let penstock = binary::build()?;
     let servers = Servers::start(&options.existing, &Cache::from_environment())?;
@@ -151,6 +161,25 @@ impl Source {
         folder: &Path,
         round: u32,
     ) -> anyhow::Result<Self> {
+        let source = Self::configure(penstock, servers, database, folder, round)?;
+        let setup = Command::new(penstock)
+            .args(["setup", "--config"])
+            .arg(&source.configuration)
+            .output()
+            .context("penstock setup")?;
+        ensure!(setup.status.success(), "penstock setup failed:\n{}", String::from_utf8_lossy(&setup.stderr));
+        let (slot, twin) = (&source.slot, &source.twin_slot);
+        database.run(&format!("SELECT pg_copy_logical_replication_slot('{slot}', '{twin}');"))?;
+        Ok(source)
+    }
+
+    fn configure(
+        penstock: &Path,
+        servers: &Servers,
+        database: &Database,
+        folder: &Path,
+        round: u32,
+    ) -> anyhow::Result<Self> {
         let name = format!("bench_{}_{round}", std::process::id());
         let topic = format!("{name}.changes");
         let configuration = folder.join(format!("{name}.toml"));
@@ -165,32 +194,35 @@ impl Source {
             (0..4).map(|table| format!("\"public.drain_{table}\"")).collect::<Vec<_>>().join(", "),
         );
         write_private(&configuration, &text)?;
-        let setup = Command::new(penstock)
-            .args(["setup", "--config"])
-            .arg(&configuration)
-            .output()
-            .context("penstock setup")?;
-        ensure!(setup.status.success(), "penstock setup failed:\n{}", String::from_utf8_lossy(&setup.stderr));
         let slot = format!("penstock_{name}");
         let twin_slot = format!("{slot}_twin");
-        database.run(&format!("SELECT pg_copy_logical_replication_slot('{slot}', '{twin_slot}');"))?;
         let topic = Topic { configuration: configuration.clone() };
         let log = folder.join(format!("{name}.log"));
         Ok(Self { configuration, penstock: penstock.to_owned(), slot, twin_slot, topic, log })
     }
 
-    /// From the start of the process until the slot's confirmed LSN is at the end.
-    fn drain(&self, database: &Database, end: &str, recvlogical: Duration) -> anyhow::Result<Round> {
+    /// Starts the bridge; its words go to the log.
+    fn start(&self) -> anyhow::Result<Child> {
         let log = std::fs::File::create(&self.log).context("making the log")?;
-        let began = Instant::now();
-        let mut child = Command::new(&self.penstock)
+        Command::new(&self.penstock)
             .args(["run", "--config"])
             .arg(&self.configuration)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("the log")?)
             .stderr(log)
             .spawn()
-            .context("starting penstock")?;
+            .context("starting penstock")
+    }
+
+    /// A server has room for a limited number of slots.
+    fn remove(&self, database: &Database) -> anyhow::Result<()> {
+        database.run(&format!("SELECT pg_drop_replication_slot('{}'); DROP PUBLICATION penstock;", self.slot)).map(drop)
+    }
+
+    /// From the start of the process until the slot's confirmed LSN is at the end.
+    fn drain(&self, database: &Database, end: &str, recvlogical: Duration) -> anyhow::Result<Round> {
+        let began = Instant::now();
+        let mut child = self.start()?;
         let wait = format!(
             "DO $$ BEGIN FOR i IN 1..60000 LOOP EXIT WHEN (SELECT confirmed_flush_lsn >= '{end}'::pg_lsn FROM pg_replication_slots \
              WHERE slot_name = '{}'); PERFORM pg_sleep(0.01); END LOOP; END $$;",
@@ -265,12 +297,13 @@ fn usage(pid: u32) -> anyhow::Result<(Duration, u64)> {
     Ok((Duration::from_millis(ticks * 1000 / per_second), peak * 1024))
 }
 
+fn spread(mut values: Vec<f64>) -> serde_json::Value {
+    values.sort_by(f64::total_cmp);
+    json!({ "min": values[0], "median": values[values.len() / 2], "max": values[values.len() - 1] })
+}
+
 fn report(options: &Drain, rounds: &[Round], events: &Events) {
     let rows = events.rows() as f64;
-    let spread = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        json!({ "min": values[0], "median": values[values.len() / 2], "max": values[values.len() - 1] })
-    };
     let of = |value: &dyn Fn(&Round) -> f64| spread(rounds.iter().map(value).collect());
     let ratio = of(&|round| round.bridge.as_secs_f64() / round.recvlogical.as_secs_f64());
     let result = json!({

@@ -144,6 +144,11 @@ impl Builder {
         });
     }
 
+    /// The key of the record that was finished last, as long as it waits.
+    pub fn newest_key(&self) -> &[u8] {
+        self.batch.slots.last().map_or(&[], |slot| &self.batch.bytes[slot.start..slot.key_end])
+    }
+
     /// The records that [`Self::ship`] holds back: partition, bytes and ticket of each.
     pub fn held(&mut self) -> impl Iterator<Item = (PartitionId, usize, &mut Ticket)> {
         let youngest = &self.youngest;

@@ -28,6 +28,7 @@ use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
 use penstock_wire::position::{Part, Seq};
 use penstock_wire::progress::Progress;
 
+use crate::backfill::Backfill;
 use crate::batch::Batch;
 use crate::emit::{ControlPlace, Emit, Open, put_control};
 use crate::fault::Fault;
@@ -43,6 +44,8 @@ use crate::relation::{CatalogFacts, Counts, Table};
 use crate::resume::{progress_record, start_of};
 use crate::samples::ClockSamples;
 use crate::tables::Tables;
+
+mod reloading;
 
 #[derive(Debug)]
 enum Stream {
@@ -66,6 +69,7 @@ pub struct Bridge {
     tables: Tables,
     outlet: Outlet,
     ledger: Ledger,
+    backfill: Backfill,
     samples: ClockSamples,
     /// Batches of the group that may not be produced before its predecessor's commit is asked for.
     waiting: VecDeque<Batch>,
@@ -91,6 +95,7 @@ impl Bridge {
             read_to: start.end_lsn,
             tables: Tables::new(&progress),
             ledger: Ledger::new(start),
+            backfill: Backfill::new(&progress, settings.session.clone()),
             samples: ClockSamples::default(),
             waiting: VecDeque::new(),
             actions: VecDeque::new(),
@@ -123,7 +128,7 @@ impl Bridge {
                 .expect("an epoch record is smaller than any bound");
         }
         self.outlet.seal();
-        self.ledger.seal(self.read_to, None, clock_us);
+        self.ledger.seal(self.read_to, None, clock_us, self.backfill.remembered());
         self.handle_quiet(now);
     }
 
@@ -149,7 +154,11 @@ impl Bridge {
 
     /// Envelopes made since the last time, by table.
     pub fn take_counts(&mut self) -> impl Iterator<Item = (&Relation, Counts)> {
-        self.tables.take_counts()
+        let backfilled = self.backfill.tables().map(|table| {
+            let counts = table.take_counts();
+            (&table.relation, counts)
+        });
+        self.tables.take_counts().chain(backfilled)
     }
 
     /// Transactions read again and dropped, because they are delivered, since the last time.
@@ -254,6 +263,7 @@ impl Bridge {
 
     /// Time has passed; call it at least every 100 ms.
     pub fn handle_tick(&mut self, now: Duration) {
+        self.ask_backfill(now);
         self.advance(now);
     }
 
@@ -287,6 +297,11 @@ impl Bridge {
             (message, Stream::Skipping { events, .. }) => {
                 *events += events_of(&message);
                 Ok(())
+            }
+            (Message::Logical(message), Stream::Within(open)) => {
+                let (event, begin) = (open.events, open.begin);
+                open.events += 1;
+                self.logical(message, event, begin, now)
             }
             (message, Stream::Within(_)) => self.change(start, message),
         }
@@ -331,6 +346,7 @@ impl Bridge {
             Stream::Between => {}
             Stream::Within(open) => {
                 self.history.ended(&open.begin, open.events)?;
+                self.backfill.delivered(open.begin.xid);
                 self.outlet.seal();
                 self.watch.sealed(open.begin, self.ledger.open_size().1.saturating_sub(open.bytes_before));
                 self.read_to = commit.end_lsn;
@@ -359,10 +375,11 @@ impl Bridge {
 
     fn seal(&mut self, end: EndLsn, commit: Option<LastCommit>) {
         let clock_us = self.samples.passed(end);
-        self.ledger.seal(end, commit, clock_us);
+        self.ledger.seal(end, commit, clock_us, self.backfill.remembered());
     }
 
     fn relation(&mut self, relation: Relation) {
+        self.backfill.reshaped(&relation);
         if self.tables.asks(&relation) {
             self.actions.push_back(Action::NeedSchema(relation));
         }
@@ -377,6 +394,7 @@ impl Bridge {
             settings: &self.settings,
             outlet: &mut self.outlet,
             ledger: &mut self.ledger,
+            backfill: &mut self.backfill,
         };
         emit.change(message)
     }

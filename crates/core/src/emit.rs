@@ -8,6 +8,7 @@ use penstock_wire::lsn::{CommitLsn, Lsn};
 use penstock_wire::partition::PartitionId;
 use penstock_wire::position::{Part, Position, Seq};
 
+use crate::backfill::Backfill;
 use crate::bridge::Settings;
 use crate::fault::{Fault, RowFault};
 use crate::ledger::Ledger;
@@ -36,6 +37,7 @@ pub(crate) struct Emit<'b> {
     pub(crate) settings: &'b Settings,
     pub(crate) outlet: &'b mut Outlet,
     pub(crate) ledger: &'b mut Ledger,
+    pub(crate) backfill: &'b mut Backfill,
 }
 
 impl Emit<'_> {
@@ -43,18 +45,19 @@ impl Emit<'_> {
     pub(crate) fn change(&mut self, message: Message<'_>) -> Result<(), Fault> {
         match message {
             Message::Truncate { relations } => relations.into_iter().try_for_each(|relation| self.truncate(relation)),
-            Message::Logical(_) => {
-                self.event();
-                Ok(())
-            }
             Message::Insert { relation, new } => self.row(relation, |table| route::insert(table, &new)),
             Message::Delete { relation, old } => self.row(relation, |table| route::delete(table, &old)),
             Message::Update { relation, old, mut new } => {
                 route::fill_unchanged(&mut new, old.as_ref());
                 self.row(relation, |table| route::update(table, old.as_ref(), &new))
             }
-            Message::Begin(_) | Message::Commit(_) | Message::Relation(_) | Message::Origin | Message::Type => {
-                unreachable!("the bridge handles what is no change")
+            Message::Begin(_)
+            | Message::Commit(_)
+            | Message::Relation(_)
+            | Message::Logical(_)
+            | Message::Origin
+            | Message::Type => {
+                unreachable!("the bridge handles what is no change of a table")
             }
         }
     }
@@ -138,6 +141,9 @@ impl Emit<'_> {
         // Numbered although it may be delivered already, counted only if it is not.
         if self.outlet.put(self.ledger, place, key, Some(value))? {
             table.count(op);
+            if self.backfill.watches() {
+                self.backfill.touch(table.relation.id, self.outlet.newest_key());
+            }
         }
         Ok(())
     }
@@ -161,6 +167,7 @@ impl Emit<'_> {
         let Some(table) = self.tables.get(&relation) else {
             return Err(Fault::UnknownRelation { relation, position });
         };
+        self.backfill.void(relation, "the table was emptied meanwhile");
         let Relation { schema, table, .. } = &table.relation;
         let control = Control::truncate(schema, table);
         let key = ControlKey::of_table(self.settings.source.number, control.kind, schema, table);

@@ -5,6 +5,7 @@ use penstock_wire::partition::Partitioner;
 use penstock_wire::progress::Progress;
 use penstock_wire::table::SourceInfo;
 
+use crate::backfill::interface::Ask;
 use crate::batch::Batch;
 use crate::fault::Fault;
 use crate::ledger::GroupEnd;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub control_schema_ids: (u32, u32),
     /// What the configuration says about tables.
     pub rules: Rules,
+    /// A name that no other session has: marks carry it.
+    pub session: String,
     /// Bounds.
     pub limits: Limits,
 }
@@ -42,6 +45,8 @@ pub enum Action {
     Commit(Box<Progress>),
     /// Everything before it is durable and can be read: the slot may be told, now and in every later status update.
     Confirm(GroupEnd),
+    /// What a backfill asks for.
+    Backfill(Ask),
     /// Nothing more will come.
     Stopped(Stop),
 }

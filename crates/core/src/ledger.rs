@@ -12,11 +12,13 @@
 //! committing; ends never go backwards; a record is settled once. A keepalive is an empty transaction, nothing else.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use penstock_wire::lsn::EndLsn;
 use penstock_wire::partition::PartitionId;
 use penstock_wire::position::Position;
 
+use crate::backfill::Remembered;
 use crate::limits::RECORD_OVERHEAD_BYTES;
 
 /// Proof that a record was admitted. Not `Clone`: one record is settled by one delivery report.
@@ -79,6 +81,8 @@ pub struct GroupEnd {
     pub postgres_clock_us: i64,
     /// Every partition, by number.
     pub partitions: Vec<PartitionEnd>,
+    /// How far reloads have come.
+    pub reloads: Arc<Remembered>,
     /// Records of the group.
     pub records: u64,
     /// Postgres transactions of the group that carried records.
@@ -204,8 +208,15 @@ impl Ledger {
     }
 
     /// A transaction of the open group is complete; everything admitted so far ends before `end_lsn`.
-    pub fn seal(&mut self, end_lsn: EndLsn, commit: Option<LastCommit>, postgres_clock_us: i64) {
+    pub fn seal(
+        &mut self,
+        end_lsn: EndLsn,
+        commit: Option<LastCommit>,
+        postgres_clock_us: i64,
+        reloads: Arc<Remembered>,
+    ) {
         let end = &mut self.open().end;
+        end.reloads = reloads;
         assert!(end.end_lsn <= end_lsn, "end {end_lsn} is before {}", end.end_lsn);
         end.end_lsn = end_lsn;
         end.postgres_clock_us = end.postgres_clock_us.max(postgres_clock_us);
@@ -316,6 +327,7 @@ mod tests {
             last_commit: LastCommit::default(),
             postgres_clock_us: 1,
             partitions: vec![PartitionEnd::default(); 2],
+            reloads: Arc::default(),
             records: 0,
             transactions: 0,
             oldest_commit_time_us: None,
@@ -343,7 +355,7 @@ mod tests {
         let mut ledger = ledger();
         let first = ledger.admit(partition(0), at(100, 8), 10);
         let second = ledger.admit(partition(1), at(100, 16), 10);
-        ledger.seal(EndLsn::new(150), commit(100), 9);
+        ledger.seal(EndLsn::new(150), commit(100), 9, Arc::default());
         assert_eq!(ledger.take_commit(), None, "an open group is never committed");
         ledger.close();
         ledger.settle(delivered(second, 1, 4));
@@ -369,7 +381,7 @@ mod tests {
         let mut ledger = ledger();
         let first = ledger.admit(partition(0), at(100, 8), 10);
         let second = ledger.admit(partition(0), at(100, 16), 10);
-        ledger.seal(EndLsn::new(150), commit(100), 9);
+        ledger.seal(EndLsn::new(150), commit(100), 9, Arc::default());
         ledger.close();
         ledger.settle(delivered(second, 0, 6));
         ledger.settle(delivered(first, 0, 5));
@@ -380,10 +392,10 @@ mod tests {
     fn a_group_opened_while_another_commits_carries_its_offsets_on() {
         let mut ledger = ledger();
         let first = ledger.admit(partition(0), at(100, 8), 10);
-        ledger.seal(EndLsn::new(150), commit(100), 9);
+        ledger.seal(EndLsn::new(150), commit(100), 9, Arc::default());
         ledger.close();
         let later = ledger.admit(partition(1), at(150, 8), 10);
-        ledger.seal(EndLsn::new(200), commit(150), 9);
+        ledger.seal(EndLsn::new(200), commit(150), 9, Arc::default());
         ledger.settle(delivered(first, 0, 3));
         assert!(ledger.take_commit().is_some());
         ledger.committed();
@@ -397,7 +409,7 @@ mod tests {
     #[test]
     fn a_keepalive_is_an_empty_transaction() {
         let mut ledger = ledger();
-        ledger.seal(EndLsn::new(180), None, 44);
+        ledger.seal(EndLsn::new(180), None, 44, Arc::default());
         ledger.close();
         let end = ledger.take_commit().unwrap();
         assert_eq!((end.end_lsn, end.postgres_clock_us, end.transactions), (EndLsn::new(180), 44, 0));

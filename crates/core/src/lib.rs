@@ -3,6 +3,7 @@
 //! No clock, no socket, no thread: events go in by `handle_*`, actions come out of `poll_action`, time is an argument.
 //! Start reading at [`bridge`]; the way of a change is `pgoutput → relation → route → batch → ledger`.
 
+pub mod backfill;
 pub mod batch;
 pub mod bridge;
 mod emit;

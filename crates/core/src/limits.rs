@@ -20,6 +20,14 @@ pub struct Limits {
     pub part_age_max: Option<Duration>,
     /// How long an idle bridge waits before it writes progress again.
     pub heartbeat: Duration,
+    /// Chunks of a backfill that are read at once.
+    pub backfill_workers: usize,
+    /// Rows of a chunk.
+    pub chunk_rows_max: usize,
+    /// Rows a reload reads a second, unless it was asked for with a rate of its own; 0 is no bound.
+    pub backfill_rows_per_second: u64,
+    /// A chunk takes no further row once it has so many bytes of values; so many chunks of it are in memory at once.
+    pub chunk_bytes_max: usize,
 }
 
 /// A batch is handed to the producer once it holds this many bytes: large enough that the hand-over costs nothing per
@@ -49,6 +57,10 @@ impl Default for Limits {
             group_age_max: Duration::from_millis(100),
             part_age_max: None,
             heartbeat: Duration::from_secs(1),
+            backfill_workers: 4,
+            backfill_rows_per_second: 0,
+            chunk_rows_max: 5_000,
+            chunk_bytes_max: 2 * 1024 * 1024,
         }
     }
 }

@@ -67,6 +67,11 @@ impl Outlet {
         self.builder.records()
     }
 
+    /// The key of the record that was put last, before anything is shipped.
+    pub fn newest_key(&self) -> &[u8] {
+        self.builder.newest_key()
+    }
+
     /// Appends one record. `key` and `value` append to the buffer; without `value` the record is a tombstone. Tells whether
     /// it was: not if its partition holds it already.
     ///

@@ -11,10 +11,13 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::position::Position;
 use penstock_wire::progress::{PartitionProgress, Progress, Through};
 
+use crate::backfill::{Remembered, reopen};
 use crate::ledger::{GroupEnd, LastCommit, PartitionEnd};
 
 /// The Postgres server, as it answers now.
@@ -318,14 +321,17 @@ fn check_slot(slot: Option<&Slot>, progress: &Progress) -> Result<(), Refusal> {
 ///
 /// A broker can forget the end of a transaction in some of its partitions. A partition that has more than progress says
 /// drops what comes again. Where one lacks what progress says it has, everything since `confirmed` is read again, and
-/// dropped by those that have it; how fresh the topic is, nobody knows until then.
+/// dropped by those that have it; how fresh the topic is, nobody knows until then. Rows of a backfill do not come again with
+/// the stream: reloads that were live then begin anew.
 pub fn behind_readable(progress: Progress, readable: Vec<PartitionProgress>, confirmed: EndLsn) -> Progress {
     let lacks = progress.partitions.iter().zip(&readable).any(|(claimed, found)| found.last < claimed.last);
     let progress = Progress { partitions: readable, ..progress };
     if !lacks {
         return progress;
     }
-    Progress { end_lsn: confirmed, through: Through::default(), postgres_clock_us: 0, ..progress }
+    let (load_complete, reloads) = reopen(progress.load_complete, progress.reloads, confirmed);
+    let (through, postgres_clock_us) = (Through::default(), 0);
+    Progress { end_lsn: confirmed, through, postgres_clock_us, load_complete, reloads, ..progress }
 }
 
 /// What a bridge that resumes behind `progress` counts as durable.
@@ -346,6 +352,7 @@ pub(crate) fn start_of(progress: &Progress, partitions: u32) -> GroupEnd {
         },
         postgres_clock_us: progress.postgres_clock_us,
         partitions: ends,
+        reloads: Arc::new(Remembered { load_complete: progress.load_complete, reloads: progress.reloads.clone() }),
         records: 0,
         transactions: 0,
         oldest_commit_time_us: None,
@@ -365,6 +372,8 @@ pub(crate) fn progress_record(identity: &Progress, end: &GroupEnd) -> Progress {
         through: Through { commit_lsn: last_event.commit_lsn, seq: last_event.seq, xid, commit_time_us },
         partitions: partitions.collect(),
         postgres_clock_us: end.postgres_clock_us,
+        load_complete: end.reloads.load_complete,
+        reloads: end.reloads.reloads.clone(),
         ..identity.clone()
     }
 }

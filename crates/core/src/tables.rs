@@ -65,7 +65,7 @@ impl Tables {
     pub(crate) fn describe(
         &self,
         relation: &Relation,
-        mut facts: CatalogFacts,
+        facts: CatalogFacts,
         settings: &Settings,
         progress: &mut Progress,
     ) -> Result<Table, Fault> {
@@ -75,6 +75,17 @@ impl Tables {
             let from = format!("{}.{}", older.schema, older.table);
             return Err(table_fault(relation, TableFault::Renamed { from }));
         }
+        self.compile(relation, facts, settings, progress)
+    }
+
+    /// The same for a backfill, which has no earlier version of the table to compare with.
+    pub(crate) fn compile(
+        &self,
+        relation: &Relation,
+        mut facts: CatalogFacts,
+        settings: &Settings,
+        progress: &mut Progress,
+    ) -> Result<Table, Fault> {
         self.check_record_name(relation)?;
         pin_types(relation, &mut facts, &mut progress.type_pins);
         let Settings { rules, source, namespace, source_in_key, .. } = settings;
@@ -101,11 +112,28 @@ impl Tables {
     pub(crate) fn registered(
         &mut self,
         mut table: Table,
-        (key_schema_id, value_schema_id): (u32, u32),
+        ids: (u32, u32),
         progress: &mut Progress,
     ) -> Result<(), Fault> {
         let id = table.relation.id;
         assert_eq!(self.awaited.take(), Some(id), "schema of a relation that was not asked for");
+        self.pin(&mut table, ids, progress)?;
+        if let Some(older) = self.replaced.take() {
+            table.follows(&older);
+        }
+        self.known.insert(id, table);
+        Ok(())
+    }
+
+    /// The table's schemas have these registry ids, which must be those of its keys so far.
+    pub(crate) fn pin(
+        &mut self,
+        table: &mut Table,
+        (key_schema_id, value_schema_id): (u32, u32),
+        progress: &mut Progress,
+    ) -> Result<(), Fault> {
+        // The stream and a backfill can have described two such tables at once.
+        self.check_record_name(&table.relation)?;
         let name = (table.relation.schema.clone(), table.relation.table.clone());
         let columns = table.key.iter().map(|index| table.relation.columns[*index].name.clone()).collect();
         let (schema, table_name) = name.clone();
@@ -115,11 +143,7 @@ impl Tables {
             return Err(table_fault(&table.relation, source));
         }
         progress.key_pins = self.key_pins.values().cloned().collect();
-        if let Some(older) = self.replaced.take() {
-            table.follows(&older);
-        }
         table.plan.registered(key_schema_id, value_schema_id);
-        self.known.insert(id, table);
         Ok(())
     }
 }

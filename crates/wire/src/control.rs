@@ -10,6 +10,7 @@ use crate::decode::{DecodeError, Fields, WriterSchema};
 use crate::framing;
 use crate::position::Position;
 use crate::record::{own_schema, put_optional_text, put_position};
+use crate::reload::Scope;
 
 /// What a control record means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,6 +134,12 @@ impl Control {
         }
     }
 
+    /// A reload of `scope` began at `begin`, or, as an end, is complete: its rows older than that are gone.
+    pub fn reload(kind: ControlKind, scope: &Scope, begin: Position) -> Self {
+        let (schema, table) = scope.table.clone().unwrap_or_default();
+        Self { kind, schema, table, account: scope.account.clone(), begin: Some(begin), detail: None }
+    }
+
     /// The value's schema.
     pub const fn schema() -> &'static str {
         CONTROL_SCHEMA
@@ -183,6 +190,12 @@ impl ControlKey {
     /// Of a record about a table.
     pub fn of_table(source: u16, kind: ControlKind, schema: &str, table: &str) -> Self {
         Self { schema: schema.to_owned(), table: table.to_owned(), ..Self::of_source(source, kind) }
+    }
+
+    /// Of a record about a reload.
+    pub fn of_reload(source: u16, kind: ControlKind, scope: &Scope) -> Self {
+        let (schema, table) = scope.table.clone().unwrap_or_default();
+        Self { schema, table, account: scope.account.clone().unwrap_or_default(), ..Self::of_source(source, kind) }
     }
 
     /// The same about one account.

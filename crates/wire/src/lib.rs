@@ -21,6 +21,7 @@ pub mod position;
 pub mod postgres_time;
 pub mod progress;
 mod record;
+pub mod reload;
 pub mod schema;
 pub mod table;
 pub mod types;

@@ -13,6 +13,7 @@ use crate::framing;
 use crate::lsn::{CommitLsn, EndLsn};
 use crate::position::{Position, Seq};
 use crate::record::{own_schema, put_position};
+use crate::reload::{Reload, put_reload, reloads_schema, take_reload};
 
 /// How far a source has come, and everything about it that must never change silently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Progress {
     pub load_complete: bool,
     /// Names of types as first seen. Absent in records of older writers.
     pub type_pins: Vec<TypePin>,
+    /// Reloads that are asked for, under way, or ended not long ago. Absent in records of older writers.
+    pub reloads: Vec<Reload>,
     /// Avro namespace of the tables' schemas. Empty in records of older writers.
     pub namespace: String,
     /// Whether keys hold the source's number; says nothing where the namespace is empty.
@@ -129,6 +132,9 @@ pub const PROGRESS_SCHEMA: &str = concat!(
     r#"{"type":"record","name":"TypePin","namespace":"penstock.wire","fields":["#,
     r#"{"name":"oid","type":"long"},{"name":"modifier","type":"long"},{"name":"name","type":"string"},"#,
     r#"{"name":"base","type":["null","string"],"default":null}]}},"default":[]},"#,
+    r#"{"name":"reloads","type":"#,
+    reloads_schema!(),
+    r#","default":[]},"#,
     r#"{"name":"namespace","type":"string","default":""},{"name":"source_in_key","type":"boolean","default":false}"#,
     r#"]}"#,
 );
@@ -162,6 +168,7 @@ impl Progress {
         put_long(out, self.postgres_clock_us);
         out.push(u8::from(self.load_complete));
         put_array(out, &self.type_pins, put_type_pin);
+        put_array(out, &self.reloads, put_reload);
         put_bytes(out, self.namespace.as_bytes());
         out.push(u8::from(self.source_in_key));
     }
@@ -190,6 +197,7 @@ impl Progress {
             postgres_clock_us: fields.long("postgres_clock_us")?,
             load_complete: fields.boolean("load_complete")?,
             type_pins: fields.records("type_pins")?.into_iter().map(type_pin).collect::<Result<_, _>>()?,
+            reloads: fields.records("reloads")?.into_iter().map(take_reload).collect::<Result<_, _>>()?,
             namespace: fields.text("namespace")?,
             source_in_key: fields.boolean("source_in_key")?,
         })
@@ -270,6 +278,7 @@ fn type_pin(mut fields: Fields) -> Result<TypePin, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reload::{ReloadRange, ReloadState, Scope};
 
     fn example() -> Progress {
         Progress {
@@ -303,6 +312,31 @@ mod tests {
                 TypePin { oid: 16_400, modifier: -1, name: "mood".into(), base: None },
                 TypePin { oid: 16_410, modifier: -1, name: "good_mood".into(), base: Some("mood".into()) },
             ],
+            reloads: vec![
+                Reload::default(),
+                Reload {
+                    id: "first-load".into(),
+                    scope: Scope { table: Some(("public".into(), "t".into())), account: Some("a".into()) },
+                    why: "asked for".into(),
+                    state: ReloadState::Running,
+                    rows_per_second: 9,
+                    begin: Position { epoch: 3, commit_lsn: CommitLsn::new(5), seq: Seq(8) },
+                    end: Position::ZERO,
+                    detail: "d".into(),
+                    ranges: vec![
+                        ReloadRange::default(),
+                        ReloadRange {
+                            schema: "public".into(),
+                            table: "t".into(),
+                            after: vec!["1".into(), "ü".into()],
+                            until: vec!["7".into(), "z".into()],
+                            rows: 70,
+                            rows_estimated: 90,
+                            done: true,
+                        },
+                    ],
+                },
+            ],
             namespace: "access.changes".into(),
             source_in_key: true,
         }
@@ -323,7 +357,8 @@ mod tests {
 
     /// A writer whose schema ended before `field`: `bytes` is what it would not have written of these defaults.
     fn check_older(field: &str, bytes: &[u8], progress: &Progress) {
-        let (before, _) = PROGRESS_SCHEMA.split_once(&format!(r#",{{"name":"{field}""#)).unwrap();
+        let (before, after) = PROGRESS_SCHEMA.split_once(&format!(r#",{{"name":"{field}""#)).unwrap();
+        assert!(after.ends_with("]}"));
         let older = WriterSchema::parse(&format!("{before}]}}")).unwrap();
         let written = body(progress);
         let body = written.strip_suffix(bytes).expect("the defaults come last");
@@ -334,7 +369,9 @@ mod tests {
     fn records_of_older_writers_are_read() {
         let older = Progress { namespace: String::new(), source_in_key: false, ..example() };
         check_older("namespace", &[0, 0], &older);
-        check_older("type_pins", &[0, 0, 0], &Progress { type_pins: Vec::new(), ..older });
+        let older = Progress { reloads: Vec::new(), ..older };
+        check_older("reloads", &[0, 0, 0], &older);
+        check_older("type_pins", &[0, 0, 0, 0], &Progress { type_pins: Vec::new(), ..older });
     }
 
     #[test]
@@ -343,11 +380,12 @@ mod tests {
         let (before, after) = PROGRESS_SCHEMA.split_once(base).unwrap();
         let older = WriterSchema::parse(&format!("{before}{after}")).unwrap();
         let pin = TypePin { oid: 16_400, modifier: -1, name: "mood".into(), base: None };
-        let progress = Progress { type_pins: vec![pin], namespace: String::new(), source_in_key: false, ..example() };
+        let (reloads, namespace, source_in_key) = (Vec::new(), String::new(), false);
+        let progress = Progress { type_pins: vec![pin], reloads, namespace, source_in_key, ..example() };
         let written = body(&progress);
-        // The branch of the base, the end of the array, the namespace, the flag.
-        let mut bytes = written.strip_suffix(&[0, 0, 0, 0]).expect("the defaults come last").to_vec();
-        bytes.extend([0, 0, 0]);
+        // The branch of the base, the end of the array, no reloads, the namespace, the flag.
+        let mut bytes = written.strip_suffix(&[0, 0, 0, 0, 0]).expect("the defaults come last").to_vec();
+        bytes.extend([0, 0, 0, 0]);
         assert_eq!(Progress::decode_with(&older, &bytes).unwrap(), progress);
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use penstock::kafka::client::Brokers;
 use penstock::kafka::progress::read_newest;
+use penstock::kafka::readers::Readers;
 use penstock_wire::progress::Progress;
 
 use super::TABLE;
@@ -55,10 +56,11 @@ fn progress(world: &World) -> Progress {
         properties: Default::default(),
         transaction_timeout: Duration::from_secs(60),
     };
+    let readers = Readers::of(&brokers).expect("clients");
     let topic = format!("{}.progress", world.topic);
     loop {
         // A commit that is just under way hides the newest record for a moment.
-        if let Ok(stored) = read_newest(&brokers, &topic, &world.source) {
+        if let Ok(stored) = read_newest(&readers, &topic, &world.source) {
             return Progress::decode(&stored.expect("progress").body).expect("a progress record");
         }
     }

@@ -1,5 +1,6 @@
 //! The bridge as a state machine, fed by hand with messages as Postgres writes them.
 
+mod backfill;
 mod delivery;
 mod oversize;
 mod parts;

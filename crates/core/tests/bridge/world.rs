@@ -16,15 +16,16 @@ use penstock_wire::table::SourceInfo;
 use penstock_wire::types::{TypeInfo, ValueKind};
 
 pub const NOW: Duration = Duration::from_millis(100);
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
+pub const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
-fn settings(part_age_max: Option<Duration>) -> Settings {
+pub fn settings(part_age_max: Option<Duration>) -> Settings {
     Settings {
         source: SourceInfo { name: "main".into(), number: 1, database: "db".into() },
         partitioner: Partitioner::new(3).unwrap(),
         namespace: "test".into(),
         source_in_key: false,
         control_schema_ids: (1, 2),
+        session: "session".into(),
         rules: Rules { account_column: "account".into(), ..Rules::default() },
         limits: Limits { part_age_max, ..Limits::default() },
     }
@@ -156,17 +157,12 @@ impl World {
             match action {
                 Action::Produce(mut batch) => batch.drain().for_each(|record| self.produced(record)),
                 Action::NeedSchema(relation) => {
-                    let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
-                    let columns = relation.columns.len();
-                    let facts = CatalogFacts {
-                        types: vec![text; columns],
-                        variable_length: vec![true; columns],
-                        primary_key: vec!["id".into()],
-                    };
+                    let facts = facts(relation.columns.len());
                     let table = self.bridge.describe(&relation, facts).expect("it can be captured");
                     self.bridge.handle_schema_ready(table, 10, 11, self.now);
                 }
                 Action::Commit(progress) => self.commit(*progress),
+                Action::Backfill(ask) => panic!("nobody asked for a reload: {ask:?}"),
                 Action::Confirm(end) => self.confirmed.push(end.end_lsn.raw()),
                 Action::Stopped(stop) => self.stopped = Some(stop),
             }
@@ -195,6 +191,12 @@ impl World {
     }
 }
 
+/// Of a table of text columns with the key `id`.
+pub fn facts(columns: usize) -> CatalogFacts {
+    let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
+    CatalogFacts { types: vec![text; columns], variable_length: vec![true; columns], primary_key: vec!["id".into()] }
+}
+
 pub fn begin(commit: u64, xid: u32) -> Vec<u8> {
     [&b"B"[..], &commit.to_be_bytes(), &0_i64.to_be_bytes(), &xid.to_be_bytes()].concat()
 }
@@ -214,7 +216,7 @@ pub fn relation() -> Vec<u8> {
     bytes
 }
 
-fn tuple(columns: &[Option<&str>]) -> Vec<u8> {
+pub fn tuple(columns: &[Option<&str>]) -> Vec<u8> {
     let mut bytes = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
     for column in columns {
         match column {

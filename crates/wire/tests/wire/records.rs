@@ -12,6 +12,7 @@ use penstock_wire::lsn::{CommitLsn, EndLsn, Lsn};
 use penstock_wire::plan::Plan;
 use penstock_wire::position::{Position, Seq};
 use penstock_wire::progress::{KeyPin, PartitionProgress, Progress, Through, TypePin};
+use penstock_wire::reload::{Reload, ReloadRange, ReloadState, Scope};
 use penstock_wire::table::{ColumnShape, SourceInfo, TableShape};
 use penstock_wire::types::{TypeInfo, ValueKind};
 use serde_json::{Value, json};
@@ -141,6 +142,24 @@ fn own_records() -> Vec<Value> {
             TypePin { oid: 16_390, modifier: -1, name: "email".into(), base: Some("citext".into()) },
             TypePin { oid: 16_380, modifier: -1, name: "citext".into(), base: None },
         ],
+        reloads: vec![Reload {
+            id: "first-load".into(),
+            scope: Scope { table: Some(("public".into(), "samples".into())), account: Some(ACCOUNT.into()) },
+            why: "penstock backfill".into(),
+            state: ReloadState::Running,
+            rows_per_second: 1_000,
+            begin: at,
+            ranges: vec![ReloadRange {
+                schema: "public".into(),
+                table: "samples".into(),
+                after: vec!["41".into()],
+                until: vec!["99".into()],
+                rows: 41,
+                rows_estimated: 99,
+                done: false,
+            }],
+            ..Reload::default()
+        }],
         namespace: "access.changes".into(),
         source_in_key: true,
     };

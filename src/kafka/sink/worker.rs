@@ -1,32 +1,23 @@
-//! The producer: one transactional librdkafka producer on a thread of its own.
-//!
-//! It does what the bridge's actions say, in their order, and reports. It decides nothing: which records share a Kafka
-//! transaction, and when it commits, is the bridge's. Any error is the end of the sink: the producer is destroyed and the
-//! session starts over from what is durable. There is no second way to recover.
-//!
-//! Its calls block, which is why it has a thread; while a commit is on its way the bridge goes on filling the next group.
+//! The producer's thread: begins, produces, commits, and passes on what librdkafka reports.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use penstock_core::batch::{Batch, Record};
-use penstock_core::ledger::{Delivered, Ticket};
 use penstock_wire::control::ControlKind;
 use penstock_wire::header::{self as wire, CONTROL_HEADER_NAME, HEADER_NAME};
-use penstock_wire::partition::Partitioner;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
-use rdkafka::{ClientContext, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::client::Brokers;
-use super::ends::Place;
-use super::witness::{Claim, Witness};
+use super::error::{SinkError, kafka};
+use super::reports::{Context, PROGRESS_OPAQUE, RESIDUE_OPAQUE, Reports};
+use super::{Command, Making, ProgressRecord, SinkEvent, Topics};
+use crate::kafka::ends::Place;
+use crate::kafka::witness::{Claim, Witness};
 
 /// How long to wait between looks for the progress record's delivery report.
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_micros(100);
@@ -35,274 +26,14 @@ const POLL_INTERVAL: Duration = Duration::from_micros(300);
 /// How long, and how often, the transaction coordinator is waited for before the producer is given up.
 const INITIALISE_PATIENCE: Duration = Duration::from_secs(5);
 const INITIALISE_ATTEMPTS: u32 = 4;
+/// How long the brokers may take to answer a producer that has just been made.
+const INTRODUCTION_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a commit may take; the session gives up at about the same time.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an orderly end waits for the coordinator.
 const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait for a command while nothing is due.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
-/// Marks the progress record's delivery report; tickets count groups and never get there.
-const PROGRESS_OPAQUE: usize = usize::MAX;
-
-/// Marks the reports of records that are going to be aborted.
-const RESIDUE_OPAQUE: usize = usize::MAX - 1;
-
-/// Where records go.
-#[derive(Clone, Debug)]
-pub struct Topics {
-    /// The change topic.
-    pub changes: String,
-    /// Its progress topic.
-    pub progress: String,
-    /// The change topic's partitions.
-    pub partitioner: Partitioner,
-    /// The source's name and number: how its records are known.
-    pub source: (String, u16),
-}
-
-/// How the producer is made, and what it writes where nothing may be read: key and value of a record that is always
-/// aborted.
-#[derive(Clone, Debug)]
-pub struct Making {
-    /// How to reach Kafka, for those who look at what was written.
-    pub brokers: Brokers,
-    /// librdkafka's settings of the producer.
-    pub config: ClientConfig,
-    /// Framed key and value of an epoch record.
-    pub aborted: (Vec<u8>, Vec<u8>),
-}
-
-/// A framed progress record, keyed by the source's name.
-#[derive(Debug)]
-pub struct ProgressRecord {
-    /// UTF-8 source name.
-    pub key: String,
-    /// Framed Avro.
-    pub value: Vec<u8>,
-    /// Commit time or server's clock, Unix milliseconds.
-    pub timestamp_ms: i64,
-}
-
-enum Command {
-    AbortResidue(Vec<Place>),
-    Produce(Batch),
-    Commit(ProgressRecord),
-}
-
-/// What the sink reports.
-#[derive(Debug)]
-pub enum SinkEvent {
-    /// Transactions are initialised: every predecessor is fenced.
-    Ready,
-    /// What was found in the topic without an end is aborted.
-    ResidueAborted,
-    /// Positive delivery reports.
-    Delivered(Vec<Delivered>),
-    /// The last commit asked for is decided; the next transaction may begin.
-    Committed,
-    /// The oldest commit that was not yet readable is: a `read_committed` reader gets all of its records.
-    Readable,
-    /// The end of this sink.
-    Failed(SinkError),
-}
-
-/// Why the sink ended.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    /// Another bridge of this source has taken over; or the brokers have aborted the transaction by its timeout, which
-    /// they tell in the same words.
-    #[error("fenced: another bridge with the same source name has taken over, or the transaction took too long")]
-    Fenced,
-    /// Records were on their way and nothing came back.
-    #[error("no broker answered for {0} s")]
-    Silent(u64),
-    /// No thread to be had.
-    #[error("start the witness's thread: {0}")]
-    Thread(#[source] std::io::Error),
-    /// A commit has returned, and its records do not become readable.
-    #[error("what was committed in partition {partition} of {topic} does not become readable")]
-    Unreadable {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-    },
-    /// Kafka refused or did not answer.
-    #[error("{step}: {source}")]
-    Kafka {
-        /// What was being done.
-        step: &'static str,
-        /// librdkafka's error.
-        #[source]
-        source: KafkaError,
-    },
-}
-
-impl SinkError {
-    /// Whether the brokers have ended the transaction, for whatever reason.
-    pub fn transaction_is_gone(&self) -> bool {
-        match self {
-            Self::Fenced => true,
-            Self::Silent(_) | Self::Unreadable { .. } | Self::Thread(_) => false,
-            Self::Kafka { source, .. } => {
-                source.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState)
-            }
-        }
-    }
-
-    /// A short name for metrics.
-    pub fn code(&self) -> String {
-        match self {
-            Self::Fenced => "Fenced".into(),
-            Self::Silent(_) => "Silent".into(),
-            Self::Unreadable { .. } => "Unreadable".into(),
-            Self::Thread(_) => "Thread".into(),
-            Self::Kafka { source, .. } => match source.rdkafka_error_code() {
-                Some(code) => format!("{code:?}"),
-                None => "Other".into(),
-            },
-        }
-    }
-}
-
-/// Handle of the producer's thread. Dropping it ends the thread and aborts what is not committed.
-#[derive(Debug)]
-pub struct Sink {
-    commands: Option<Sender<Command>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Sink {
-    /// Starts the thread, which initialises transactions first and reports [`SinkEvent::Ready`].
-    pub fn start(making: Making, topics: Topics, events: UnboundedSender<SinkEvent>) -> std::io::Result<Self> {
-        let (commands, receiver) = channel();
-        let thread = std::thread::Builder::new().name("sink".into()).spawn(move || {
-            if let Err(error) = work(&making, &topics, &receiver, &events) {
-                // The loop is gone when nobody listens; there is nobody left to tell.
-                let _ = events.send(SinkEvent::Failed(error));
-            }
-        })?;
-        Ok(Self { commands: Some(commands), thread: Some(thread) })
-    }
-
-    /// Ends the thread and gives it, so that an orderly exit can wait for the open transaction to be aborted.
-    pub fn end(mut self) -> Option<JoinHandle<()>> {
-        self.commands = None;
-        self.thread.take()
-    }
-
-    /// A thread that has ended has said why, as an event.
-    fn order(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(command);
-        }
-    }
-
-    /// Aborts what carries this producer's id in these partitions; see [`super::residue`]. Before anything else is
-    /// produced.
-    pub fn abort_residue(&self, places: Vec<Place>) {
-        self.order(Command::AbortResidue(places));
-    }
-
-    /// Produces a batch in the open Kafka transaction.
-    pub fn produce(&self, batch: Batch) {
-        self.order(Command::Produce(batch));
-    }
-
-    /// Produces progress in the open Kafka transaction and commits it.
-    pub fn commit(&self, progress: ProgressRecord) {
-        self.order(Command::Commit(progress));
-    }
-}
-
-/// Collects delivery reports between polls.
-#[derive(Default)]
-struct Reports {
-    partitioner: Option<Partitioner>,
-    collected: Mutex<Collected>,
-}
-
-#[derive(Default)]
-struct Collected {
-    delivered: Vec<Delivered>,
-    /// The offset behind the open transaction's last record: by partition of the change topic, and of progress.
-    ends: BTreeMap<i32, i64>,
-    progress_end: i64,
-    failed: Option<KafkaError>,
-    progress_delivered: bool,
-}
-
-struct Context(Arc<Reports>);
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        // Lost connections are librdkafka's to mend; what it cannot mend comes back from a call or a report.
-        tracing::info!(%error, reason, "kafka client");
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.0.lock().failed.get_or_insert(error);
-        }
-    }
-}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = usize;
-
-    /// Must not panic: librdkafka's callback would swallow it and delivery would go silent.
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let mut collected = self.0.lock();
-        let message = match result {
-            Ok(message) => message,
-            Err((error, _)) => {
-                collected.failed.get_or_insert(error.clone());
-                return;
-            }
-        };
-        if message.offset() < 0 {
-            // A repetition that the broker recognised without telling where the first one stands.
-            collected.failed.get_or_insert(KafkaError::MessageProduction(RDKafkaErrorCode::NoOffset));
-            return;
-        }
-        match opaque {
-            PROGRESS_OPAQUE => {
-                collected.progress_delivered = true;
-                collected.progress_end = message.offset() + 1;
-                return;
-            }
-            RESIDUE_OPAQUE => return,
-            _ => {}
-        }
-        let end = collected.ends.entry(message.partition()).or_default();
-        *end = (*end).max(message.offset() + 1);
-        let partition = u32::try_from(message.partition()).ok();
-        match partition.and_then(|number| self.0.partitioner.and_then(|partitioner| partitioner.get(number))) {
-            Some(partition) => collected.delivered.push(Delivered {
-                ticket: Ticket::from_raw(opaque as u64),
-                partition,
-                offset: message.offset(),
-                bytes: message.key_len() + message.payload_len(),
-            }),
-            None => {
-                let error = KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition);
-                collected.failed.get_or_insert(error);
-            }
-        }
-    }
-}
-
-impl Reports {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Collected> {
-        self.collected.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> SinkError {
-    move |source| match source.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch) => {
-            SinkError::Fenced
-        }
-        _ => SinkError::Kafka { step, source },
-    }
-}
 
 /// A producer between begin and commit, or not.
 struct Worker<'a> {
@@ -314,13 +45,14 @@ struct Worker<'a> {
     in_transaction: bool,
 }
 
-fn work(
+/// The thread: transactions are initialised, then commands are done in their order until there is nobody to give any.
+pub(super) fn work(
     making: &Making,
     topics: &Topics,
     commands: &Receiver<Command>,
     events: &UnboundedSender<SinkEvent>,
 ) -> Result<(), SinkError> {
-    let reports = Arc::new(Reports { partitioner: Some(topics.partitioner), ..Reports::default() });
+    let reports = Arc::new(Reports::of(topics.partitioner));
     let producer = BaseProducer::from_config_and_context(&making.config, Context(Arc::clone(&reports)));
     let producer = producer.map_err(kafka("create the producer"))?;
     let (claims, claimed) = channel();
@@ -349,6 +81,10 @@ impl Worker<'_> {
     /// Fences every predecessor. A broker that is away is waited for a while; after that a new producer has better chances,
     /// since this one may have lost its last broker for good.
     fn initialise(&mut self) -> Result<(), SinkError> {
+        // A client that was made just now asks a bootstrap server for the coordinator, gives that server up for the broker it
+        // learns of, and asks again after half a second. One that has met the brokers asks once. It is told of all topics,
+        // because a producer's question for one can make it. Brokers that are away are what follows to tell.
+        let _ = self.producer.client().fetch_metadata(None, INTRODUCTION_PATIENCE);
         for attempt in 1.. {
             match self.producer.init_transactions(INITIALISE_PATIENCE) {
                 Ok(()) => break,
