@@ -92,7 +92,7 @@ async fn metrics(State(about): State<About>) -> impl IntoResponse {
 
 async fn healthz(State(about): State<About>) -> (StatusCode, String) {
     match about.health.verdict() {
-        Verdict::Ready => (StatusCode::OK, "alive\n".into()),
+        Verdict::Ready | Verdict::Delayed(_) => (StatusCode::OK, "alive\n".into()),
         Verdict::Waiting(reasons) => (StatusCode::OK, format!("alive, not ready\n{}\n", reasons.join("\n"))),
         Verdict::Stopped(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("stopped: {reason}\n")),
     }
@@ -102,10 +102,11 @@ async fn readyz(State(about): State<About>) -> (StatusCode, String) {
     let stopping = *about.stopping.borrow();
     match about.health.verdict() {
         Verdict::Stopped(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("stopped: {reason}\n")),
-        Verdict::Ready | Verdict::Waiting(_) if stopping => {
+        Verdict::Ready | Verdict::Delayed(_) | Verdict::Waiting(_) if stopping => {
             (StatusCode::SERVICE_UNAVAILABLE, "stopping, as asked\n".into())
         }
         Verdict::Ready => (StatusCode::OK, "ready\n".into()),
+        Verdict::Delayed(reasons) => (StatusCode::OK, format!("ready\n{}\n", reasons.join("\n"))),
         Verdict::Waiting(reasons) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))),
     }
 }

@@ -1,5 +1,7 @@
 //! The commands that look, as scripts use them: what they print, and what they exit with.
 
+#[path = "cli/backfill.rs"]
+mod backfill;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/copy.rs"]

@@ -38,6 +38,11 @@ impl Lines {
         Ok(())
     }
 
+    /// How many rows were taken.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// No further row is taken.
     pub(super) fn is_full(&self) -> bool {
         self.rows.bytes() >= self.bytes_max

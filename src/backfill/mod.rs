@@ -13,7 +13,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_core::backfill::interface::{Ask, Chunk, ChunkRequest, Description, Mark, Surveyed, Undescribed};
+use penstock_core::backfill::interface::{
+    Ask, Chunk, ChunkRequest, Description, Mark, Surveyed, Undescribed, Unsurveyed,
+};
 use penstock_wire::reload::Scope;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -37,7 +39,9 @@ mod survey;
 use error::ReadError;
 pub use news::News;
 use pool::Pool;
+use read::Left;
 use session::Session;
+pub(crate) use survey::survey;
 
 /// What is waited for, as health tells it.
 const WAIT: &str = "postgres backfill";
@@ -158,6 +162,10 @@ fn go_on(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+fn failed(request: &ChunkRequest, error: &ReadError) -> Answer {
+    Answer::ChunkFailed { number: request.number, why: error.why() }
+}
+
 impl Common {
     fn tell(&self, answer: Answer) {
         // Without a receiver nobody asks any more.
@@ -176,7 +184,7 @@ impl Common {
             }
             Ask::Survey { reload, scope } => {
                 let surveyed = self.until_settled(|| self.try_survey(&scope)).await;
-                let surveyed = surveyed.unwrap_or_else(|error| Err(survey::refused(&error)));
+                let surveyed = surveyed.unwrap_or_else(|error| Err(Unsurveyed::Refused(survey::refused(&error))));
                 Some(Answer::Surveyed { reload, surveyed })
             }
             Ask::Describe { table } => {
@@ -195,30 +203,32 @@ impl Common {
     async fn describe(&self, table: &TableName) -> Result<Description, Undescribed> {
         match self.until_settled(|| self.try_describe(table)).await {
             Ok(described) => described.ok_or(Undescribed::Gone),
-            Err(error) => Err(Undescribed::Refused(survey::refused(&error).0)),
+            Err(error) => Err(Undescribed::Refused(survey::refused(&error))),
         }
     }
 
     async fn read(&self, request: ChunkRequest) -> Option<Answer> {
         let _permit = self.readers.acquire().await.expect("the semaphore is never closed");
-        let number = request.number;
-        let error = match self.try_read(&request).await {
-            Ok(()) => return None,
-            Err(error) => error,
+        let session = match self.session().await {
+            Ok(session) => session,
+            Err(error) => return Some(failed(&request, &error.into())),
         };
-        // Where the table is gone nothing is left to read; a failure would be tried again for ever.
-        let table = TableName::new(&request.table.0, &request.table.1);
-        if error.is_gone() && self.describe(&table).await.is_err_and(|why| why == Undescribed::Gone) {
-            self.tell(Answer::Described { table: request.table, described: Err(Undescribed::Gone) });
+        let hand_in = |chunk| self.tell(Answer::Chunk(chunk));
+        match read::read(&session, &request, hand_in, self.try_mark(&request.high)).await {
+            Ok(Left::Clean) => self.sessions.put(session),
+            Ok(Left::Copying) => {}
+            Err(error) => {
+                let table = TableName::new(&request.table.0, &request.table.1);
+                // Where the table is gone nothing is left to read; a failure would be tried again for ever.
+                if error.is_gone() && self.describe(&table).await.is_err_and(|why| why == Undescribed::Gone) {
+                    let table = request.table.clone();
+                    self.tell(Answer::Described { table, described: Err(Undescribed::Gone) });
+                }
+                // Told before the session, and the lock with it, is dropped.
+                self.tell(failed(&request, &error));
+            }
         }
-        Some(Answer::ChunkFailed { number, why: error.why() })
-    }
-
-    async fn try_read(&self, request: &ChunkRequest) -> Result<(), ReadError> {
-        let session = self.session().await?;
-        read::read(&session, request, |chunk| self.tell(Answer::Chunk(chunk))).await?;
-        self.sessions.put(session);
-        Ok(())
+        None
     }
 
     async fn try_barrier(&self) -> Result<u64, CatalogError> {
@@ -298,7 +308,7 @@ impl Common {
     }
 
     async fn wait(&self, error: &CatalogError, pause: &mut Duration) {
-        self.health.waits_for(WAIT, describe(error));
+        self.health.waits_beside(WAIT, describe(error));
         tokio::time::sleep(*pause).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
     }

@@ -23,6 +23,12 @@ impl News {
             if self.told.get(&reload.id) == Some(&reload.state) {
                 continue;
             }
+            if !self.told.contains_key(&reload.id)
+                && let Some((schema, table)) = &reload.scope.table
+            {
+                let (id, why) = (&reload.id, &reload.why);
+                tracing::warn!(schema, table, why, id, "what the topic holds of a table has to be loaded again");
+            }
             self.told.insert(reload.id.clone(), reload.state);
             let rows: u64 = reload.ranges.iter().map(|range| range.rows).sum();
             let (id, state, why, detail) = (&reload.id, reload.state.as_str(), &reload.why, &reload.detail);

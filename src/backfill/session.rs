@@ -9,7 +9,6 @@ use penstock_core::backfill::interface::{MARK_PREFIX, Mark};
 use tokio::time::timeout;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::error::ReadError;
 use crate::catalog::{CatalogError, Ordinary};
 use crate::config::quote_literal;
 use crate::source::{ConnectOptions, startup_options};
@@ -57,12 +56,6 @@ impl Session {
 
     pub(super) fn is_closed(&self) -> bool {
         self.client().is_closed()
-    }
-
-    /// Asks the server to end what it runs for this session.
-    pub(super) async fn cancel(&self) -> Result<(), ReadError> {
-        let asked = timeout(ANSWER_TIMEOUT, self.connection.cancel()).await;
-        asked.map_err(|_| ReadError::Timeout)?.map_err(|error| self.failed("to cancel", error).into())
     }
 
     /// Runs statements and gives the first value of each row, as text.

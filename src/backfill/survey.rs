@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use penstock_core::backfill::interface::{ChunkColumn, Refused, Surveyed};
+use penstock_core::backfill::interface::{ChunkColumn, Surveyed, Unsurveyed};
 use penstock_wire::account::GLOBAL;
 use penstock_wire::reload::{ReloadRange, Scope};
 
@@ -21,7 +21,7 @@ const RANGE_ROWS_MIN: u64 = 50_000;
 const RANGES_PER_WORKER: usize = 2;
 
 /// The ranges of a scope. Inner errors are final; outer ones may be worth another try.
-pub(super) async fn survey(catalog: &mut Catalog, config: &Config, scope: &Scope) -> Result<Surveyed, CatalogError> {
+pub(crate) async fn survey(catalog: &mut Catalog, config: &Config, scope: &Scope) -> Result<Surveyed, CatalogError> {
     let tables = match tables(catalog, config, scope).await? {
         Ok(tables) => tables,
         Err(refused) => return Ok(Err(refused)),
@@ -33,18 +33,18 @@ pub(super) async fn survey(catalog: &mut Catalog, config: &Config, scope: &Scope
             Ok(of_table) => ranges.extend(of_table),
             // A table whose account column cannot hold the account has no rows of it.
             Err(Found::Alien(why)) if scope.table.is_none() => alien = Some(why),
-            Err(Found::Alien(why) | Found::Unfit(why)) => return Ok(Err(Refused(why))),
+            Err(Found::Alien(why) | Found::Unfit(why)) => return Ok(Err(Unsurveyed::Refused(why))),
         }
     }
     match alien {
-        Some(why) if ranges.is_empty() => Ok(Err(Refused(why))),
+        Some(why) if ranges.is_empty() => Ok(Err(Unsurveyed::Refused(why))),
         Some(_) | None => Ok(Ok(ranges)),
     }
 }
 
 /// An error that waiting does not mend, for an operator.
-pub(super) fn refused(error: &CatalogError) -> Refused {
-    Refused(format!("{}; {}", describe(error), error.advice()))
+pub(super) fn refused(error: &CatalogError) -> String {
+    format!("{}; {}", describe(error), error.advice())
 }
 
 /// Why a table gives no ranges.
@@ -59,17 +59,17 @@ async fn tables(
     catalog: &mut Catalog,
     config: &Config,
     scope: &Scope,
-) -> Result<Result<BTreeMap<TableName, Table>, Refused>, CatalogError> {
+) -> Result<Result<BTreeMap<TableName, Table>, Unsurveyed>, CatalogError> {
     let mut tables = captured(config, catalog).await?;
     tables.retain(|name, _| config.tables.captures(name));
     let Some((schema, table)) = &scope.table else { return Ok(Ok(tables)) };
     let name = TableName::new(schema, table);
     if let Some(root) = tables.values().find(|root| root.partitions.iter().any(|leaf| leaf.name == name)) {
-        return Ok(Err(Refused(format!("{name} is a partition of {}: reload that table", root.name))));
+        return Ok(Err(Unsurveyed::Refused(format!("{name} is a partition of {}: reload that table", root.name))));
     }
     Ok(match tables.remove(&name) {
         Some(table) => Ok(BTreeMap::from([(name, table)])),
-        None => Err(Refused(format!(
+        None => Err(Unsurveyed::NotCaptured(format!(
             "{name} is not a captured table: see tables.capture and publication {}",
             config.source.publication
         ))),

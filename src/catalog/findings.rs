@@ -9,11 +9,12 @@ mod rights;
 mod server;
 mod slot;
 mod table;
+mod triggers;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Publication, ServerFacts, Slot, Table};
+use super::{Publication, ServerFacts, Slot, Table, Triggers};
 use crate::config::{Config, TableName, TablePattern};
 
 /// How bad it is.
@@ -44,6 +45,7 @@ pub struct Facts<'a> {
     pub server: &'a ServerFacts,
     pub publication: Option<&'a Publication>,
     pub slot: Option<&'a Slot>,
+    pub triggers: Triggers,
     /// What `Catalog::tables` gave for the configured patterns and publication.
     pub tables: &'a BTreeMap<TableName, Table>,
 }
@@ -82,6 +84,7 @@ pub fn findings(facts: &Facts<'_>, config: &Config) -> Vec<Finding> {
     collision::check(facts, config, &mut findings);
     publication::check(facts, config, &mut findings);
     slot::check(facts, config, &mut findings);
+    triggers::check(facts, config, &mut findings);
     table::check_names(facts, config, &mut findings);
     findings.0
 }
@@ -97,6 +100,11 @@ impl Findings {
 
     fn warn(&mut self, subject: impl fmt::Display, what: impl Into<String>, remedy: impl Into<String>) {
         self.add(Severity::Warn, subject, what.into(), remedy.into(), false);
+    }
+
+    /// Works without, and is what `setup` is for.
+    fn better_after_setup(&mut self, subject: impl fmt::Display, what: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Warn, subject, what.into(), remedy.into(), true);
     }
 
     /// Stops a run, and is what `setup` is for.

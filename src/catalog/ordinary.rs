@@ -15,11 +15,10 @@ use crate::source::{ConnectOptions, Host, SourceError};
 use crate::tls::TlsMode;
 
 /// See the module's documentation.
+#[derive(Debug)]
 pub(crate) struct Ordinary {
     client: Client,
     driver: AbortHandle,
-    /// `None` without TLS.
-    tls: Option<MakeRustlsConnect>,
 }
 
 impl Ordinary {
@@ -41,15 +40,6 @@ impl Ordinary {
         &self.client
     }
 
-    /// Asks the server to end what it runs for this session, on a connection of its own. What runs may end by itself first.
-    pub(crate) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
-        let token = self.client.cancel_token();
-        match &self.tls {
-            Some(tls) => token.cancel_query(tls.clone()).await,
-            None => token.cancel_query(NoTls).await,
-        }
-    }
-
     /// The client library's error in the terms of the replication client's.
     pub(crate) fn translate(options: &ConnectOptions, error: tokio_postgres::Error) -> SourceError {
         translate(error, &options.host.to_string(), mode(options))
@@ -59,12 +49,6 @@ impl Ordinary {
 impl Drop for Ordinary {
     fn drop(&mut self) {
         self.driver.abort();
-    }
-}
-
-impl std::fmt::Debug for Ordinary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ordinary").field("client", &self.client).finish_non_exhaustive()
     }
 }
 
@@ -95,11 +79,11 @@ async fn connect(options: &ConnectOptions, settings: &str) -> Result<Ordinary, S
     let failed = |error| Ordinary::translate(options, error);
     if mode == TlsMode::Disable {
         let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-        return Ok(Ordinary { client, driver: drive(connection), tls: None });
+        return Ok(Ordinary { client, driver: drive(connection) });
     }
     let tls = MakeRustlsConnect::new(options.tls.client_config(mode)?);
-    let (client, connection) = config.connect(tls.clone()).await.map_err(failed)?;
-    Ok(Ordinary { client, driver: drive(connection), tls: Some(tls) })
+    let (client, connection) = config.connect(tls).await.map_err(failed)?;
+    Ok(Ordinary { client, driver: drive(connection) })
 }
 
 /// The connection's own work goes on in a task.

@@ -6,11 +6,13 @@
 
 use penstock_core::pgoutput::{Relation, RelationColumn, ReplicaIdentity};
 use penstock_core::relation::CatalogFacts;
+use penstock_wire::types::{TypeInfo, ValueKind};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::error::CatalogError;
 use super::session::{Catalog, column};
+use super::types::ResolvedType;
 use crate::config::TableName;
 
 pub(crate) const RELATION: &str = "what the table is like";
@@ -57,10 +59,17 @@ impl Catalog {
         let primary_key = self.primary_key(relation.id).await?;
         let mut facts = CatalogFacts { types: Vec::new(), variable_length: Vec::new(), primary_key };
         for (resolved, column) in types.into_iter().zip(&relation.columns) {
-            let resolved = resolved.ok_or_else(|| CatalogError::Answer {
-                question: "what the types of a relation's columns are",
-                what: format!("type OID {} of column {} no longer exists", column.type_oid, column.name),
-            })?;
+            // Dropped since, and nothing in the stream has told of it: its text is what is left of it.
+            let resolved = resolved.unwrap_or_else(|| {
+                tracing::warn!(
+                    table = relation.table,
+                    column = column.name,
+                    type_oid = column.type_oid,
+                    "the type of a column is gone; its values travel as text"
+                );
+                let info = TypeInfo { kind: ValueKind::String, pg_type: "unknown".to_owned(), pg_base: None };
+                ResolvedType { info, out_of_line: true }
+            });
             facts.types.push(resolved.info);
             facts.variable_length.push(resolved.out_of_line);
         }

@@ -3,11 +3,14 @@
 //! Each step first looks whether its work is done, and never alters what it finds: whether what is there is right is
 //! for the findings to say. The publication comes before the slot: a slot cannot see one that is younger than itself.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::error::CatalogError;
 use super::session::Catalog;
-use crate::config::{TableName, quote_identifier, quote_literal};
+use super::table::Table;
+use super::triggers::{TRIGGERS_SQL, partition_sql};
+use crate::config::{TableName, quote_identifier};
 
 /// What a step found or did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +66,20 @@ impl Catalog {
     }
 }
 
-/// Everything that `setup` would run, for a database administrator to run instead, in this order.
-pub fn setup_sql<'a>(publication: &str, tables: impl IntoIterator<Item = &'a TableName>, slot: &str) -> String {
-    format!(
-        "{};\nSELECT * FROM pg_create_logical_replication_slot({}, 'pgoutput');\n",
-        publication_sql(publication, tables),
-        quote_literal(slot)
-    )
+/// What `setup` would run with more rights than it may have, for a database administrator to run instead, before `setup`. The
+/// slot is not among it: whoever makes it writes the first progress record, too.
+pub fn setup_sql(publication: &str, tables: &BTreeMap<TableName, Table>) -> String {
+    let mut sql = format!("{};\n{TRIGGERS_SQL}", publication_sql(publication, tables.keys()));
+    for partition in mute_partitions(tables) {
+        sql.push_str(&format!("{};\n", partition_sql(partition)));
+    }
+    sql
+}
+
+/// Partitions whose TRUNCATE nothing tells of.
+pub fn mute_partitions(tables: &BTreeMap<TableName, Table>) -> impl Iterator<Item = &TableName> {
+    let partitions = tables.values().flat_map(|table| &table.partitions);
+    partitions.filter(|partition| !partition.tells_truncate).map(|partition| &partition.name)
 }
 
 /// The statement that creates the publication. A partition's rows are sent as its table's.
@@ -90,10 +100,11 @@ mod tests {
     fn names_are_quoted_in_what_an_administrator_is_given() {
         let tables = [TableName::new("public", "a"), TableName::new("My \"s\"", "b'c")];
         assert_eq!(
-            setup_sql("p", &tables, "s"),
+            publication_sql("p", &tables),
             "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"a\", \"My \"\"s\"\"\".\"b'c\" WITH (publish = 'insert, update, \
-             delete, truncate', publish_via_partition_root = true);\n\
-             SELECT * FROM pg_create_logical_replication_slot('s', 'pgoutput');\n"
+             delete, truncate', publish_via_partition_root = true)"
         );
+        assert!(partition_sql(&tables[1]).contains("ON \"My \"\"s\"\"\".\"b'c\" FOR EACH STATEMENT"));
+        assert!(setup_sql("p", &BTreeMap::new()).ends_with(TRIGGERS_SQL));
     }
 }

@@ -56,7 +56,10 @@ const PARTITIONS: &str = "which partitions the tables have";
 
 const PARTITIONS_SQL: &str = "
 SELECT root.oid AS table_oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
-       c.relpersistence::text AS persistence, c.relreplident::text AS identity
+       c.relpersistence::text AS persistence, c.relreplident::text AS identity,
+       EXISTS (SELECT FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_namespace s ON s.oid = p.pronamespace
+                WHERE g.tgrelid = c.oid AND g.tgenabled IN ('O', 'A') AND NOT g.tgisinternal
+                  AND (s.nspname, p.proname) = ('penstock', 'tell_truncate')) AS tells_truncate
   FROM unnest($1::oid[]) AS root (oid)
   CROSS JOIN LATERAL pg_partition_tree(root.oid) AS tree
   JOIN pg_class c ON c.oid = tree.relid
@@ -115,6 +118,8 @@ pub struct Partition {
     pub kind: Kind,
     pub persistence: Persistence,
     pub identity: Identity,
+    /// A trigger tells the stream of its TRUNCATE.
+    pub tells_truncate: bool,
 }
 
 /// What a name stands for.
@@ -219,6 +224,7 @@ impl Catalog {
                 persistence: persistence(&column::<String>(&row, PARTITIONS, "persistence")?),
                 // Which columns a partition's index has does not matter: only FULL is the same for all of them.
                 identity: identity(&column::<String>(&row, PARTITIONS, "identity")?, Vec::new()),
+                tells_truncate: column(&row, PARTITIONS, "tells_truncate")?,
             };
             partitions.entry(column(&row, PARTITIONS, "table_oid")?).or_default().push(partition);
         }

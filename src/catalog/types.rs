@@ -3,7 +3,7 @@
 //! The answer depends only on what is immutable for a type's OID, and on names, which the caller pins with the OID as
 //! first seen. Names of types outside `pg_catalog` come with their schema, whatever the role's search path is.
 
-use penstock_wire::types::{TypeInfo, ValueKind, builtin};
+use penstock_wire::types::{TypeInfo, ValueKind};
 use tokio_postgres::Row;
 
 use super::error::CatalogError;
@@ -71,21 +71,10 @@ fn read(row: &Row) -> Result<ResolvedType, CatalogError> {
     let element_texts: Option<bool> = column(row, TYPES, "element_texts")?;
     Ok(ResolvedType {
         info: TypeInfo {
-            kind: kind(base_oid, texts, element_texts),
+            kind: ValueKind::of_type(base_oid, texts, element_texts),
             pg_type: column(row, TYPES, "name")?,
             pg_base: column(row, TYPES, "base_name")?,
         },
         out_of_line: column(row, TYPES, "out_of_line")?,
     })
-}
-
-/// Built-in types by their OID; enums and citext and arrays of them as texts; everything else, arrays of domains
-/// included, as the literal that Postgres prints.
-fn kind(base_oid: u32, texts: bool, element_texts: Option<bool>) -> ValueKind {
-    match (builtin(base_oid), texts, element_texts) {
-        (Some(kind), _, _) => kind,
-        (None, true, _) => ValueKind::Text,
-        (None, false, Some(true)) => ValueKind::Text.array(),
-        (None, false, Some(false) | None) => ValueKind::String,
-    }
 }

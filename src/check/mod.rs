@@ -46,7 +46,7 @@ pub enum Verdict {
     Stop,
 }
 
-/// Looks at everything. `from_now`: the bridge is told to go on although rows from before its first start are missing.
+/// Looks at everything. `from_now`: the bridge will be told to go on without the rows from before its first start.
 pub async fn check(config: &Config, brokers: &Brokers, registry: &Registry, from_now: bool) -> Report {
     let mut catalog = Catalog::new(config.source.server.connect_options("penstock check"));
     let (mut report, kafka) = {
@@ -171,7 +171,7 @@ mod tests {
             start::Start { report, refused }
         };
         report.add_start(start(false));
-        assert_eq!(subjects(&report), ["slot s", "start"], "rows that would be missing leave it to setup");
+        assert_eq!(subjects(&report), ["slot s", "start"], "what stops a start otherwise leaves it to setup");
         report.add_start(start(true));
         assert_eq!(subjects(&report), ["start", "start"]);
     }

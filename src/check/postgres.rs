@@ -22,7 +22,9 @@ async fn ask(config: &Config, catalog: &mut Catalog, report: &mut Report) -> Res
     let publication = catalog.publication(&config.source.publication).await?;
     let slot = catalog.slot(&config.source.slot).await?;
     let tables = catalog.tables(&config.tables.capture, &config.source.publication).await?;
-    let facts = Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), tables: &tables };
+    let triggers = catalog.triggers().await?;
+    let facts =
+        Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), triggers, tables: &tables };
     let (major, minor) = (server.version / 10_000, server.version % 10_000);
     let count = facts.captured(config).count();
     let host = &config.source.server.host;

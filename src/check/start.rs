@@ -5,8 +5,10 @@
 
 use penstock_core::resume::{Decision, Others, Refusal, Server, Slot, Topic, decide};
 use penstock_wire::progress::Progress;
+use penstock_wire::reload::Scope;
 
 use super::Report;
+use crate::backfill::survey;
 use crate::catalog::{Catalog, CatalogError, WalStatus};
 use crate::config::Config;
 use crate::kafka::client::Brokers;
@@ -16,9 +18,12 @@ use crate::registry::Registry;
 use crate::run::{describe, pinned, rows_text};
 use crate::schema::captured;
 use crate::source::{Connection, SourceError, SystemIdentity};
+use crate::status::reloads::line;
 use crate::stored::{StoredError, newest_progress, other_progress};
 
 const SUBJECT: &str = "start";
+const MISSING: &str = "rows that captured tables held before the first start were never delivered";
+const RELOAD: &str = "load them, with the bridge running: penstock backfill --all";
 
 /// What was seen.
 pub(super) struct Start {
@@ -99,7 +104,7 @@ async fn ask(
         flushed: identity.flushed,
     };
     match decide(&pinned(config), &server, slot.as_ref(), progress, &others, topic.as_ref()) {
-        Ok(Decision::Resume(progress)) => resume(&progress, from_now, report),
+        Ok(Decision::Resume(progress)) => resume(config, catalog, &progress, from_now, report).await?,
         Ok(Decision::FirstStart) => {
             report.look(SUBJECT, beside(&others, topic.as_ref()));
             first_start(config, catalog, from_now, report).await?;
@@ -121,22 +126,27 @@ async fn identify(config: &Config) -> Result<SystemIdentity, SourceError> {
     Ok(identity)
 }
 
-fn resume(progress: &Progress, from_now: bool, report: &mut Report) {
+async fn resume(
+    config: &Config,
+    catalog: &mut Catalog,
+    progress: &Progress,
+    from_now: bool,
+    report: &mut Report,
+) -> Result<(), StartError> {
     let clock = format_us(progress.postgres_clock_us);
     let seen = format!("resumes in epoch {} behind {}, Postgres' clock then {clock}", progress.epoch, progress.end_lsn);
     report.look(SUBJECT, seen);
-    if !progress.load_complete {
-        let what = "rows that captured tables held before the first start were never delivered";
-        incomplete(what.to_owned(), from_now, report);
+    let of_all = || progress.reloads.iter().filter(|reload| reload.scope == Scope::default());
+    match of_all().find(|reload| !reload.state.is_finished()).or_else(|| of_all().next_back()) {
+        _ if progress.load_complete => {}
+        Some(reload) if !reload.state.is_finished() => report.look(SUBJECT, format!("under way: {}", line(reload))),
+        Some(reload) => {
+            let what = format!("{MISSING}; the last load of everything ended so: {}", line(reload));
+            report.warn(SUBJECT, what, RELOAD);
+        }
+        None => load(config, catalog, MISSING.to_owned(), from_now, report).await?,
     }
-}
-
-/// Stops a bridge that was not told to go on without the rows.
-fn incomplete(what: String, from_now: bool, report: &mut Report) {
-    match from_now {
-        true => report.warn(SUBJECT, what, "readers are told that the load is incomplete; rows come as they change"),
-        false => report.stop(SUBJECT, what, "go on without them: penstock run --from-now (and check --from-now)"),
-    }
+    Ok(())
 }
 
 /// What a first start finds in the topic.
@@ -160,8 +170,26 @@ async fn first_start(
 ) -> Result<(), StartError> {
     let tables = captured(config, catalog).await?;
     if let Some(rows) = rows_text(&catalog.rows(&tables).await?) {
-        let what = format!("these tables already hold rows, which a bridge that starts now never delivers: {rows}");
-        incomplete(what, from_now, report);
+        load(config, catalog, format!("these tables already hold rows: {rows}"), from_now, report).await?;
+    }
+    Ok(())
+}
+
+/// What becomes of rows from before the first start: loaded by the run, unless it is told to go on without them.
+async fn load(
+    config: &Config,
+    catalog: &mut Catalog,
+    what: String,
+    from_now: bool,
+    report: &mut Report,
+) -> Result<(), StartError> {
+    if from_now {
+        report.warn(SUBJECT, what, "a run with --from-now goes on without them, and tells readers so");
+        return Ok(());
+    }
+    match survey(catalog, config, &Scope::default()).await? {
+        Ok(_) => report.look(SUBJECT, format!("{what}; penstock run loads them")),
+        Err(why) => report.warn(SUBJECT, format!("{what}, and they cannot be loaded"), why.why().to_owned()),
     }
     Ok(())
 }

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use tokio::sync::watch;
 
-use super::{runtime, watch_signals};
+use super::{failed, runtime, watch_signals};
+use crate::catalog::{Catalog, setup_sql};
 use crate::config::Config;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::run::{RunError, Shell, Start, run as run_bridge};
+use crate::run::{RunError, Shell, Start, describe, run as run_bridge};
+use crate::schema::captured;
 use crate::{http, log};
 
 /// Runs the bridge to its end.
@@ -30,6 +32,24 @@ pub(super) fn run(config: Config, start: Start) -> ExitCode {
             report(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what `setup` would run on the server.
+pub(super) fn print_sql(config: &Config) -> ExitCode {
+    let asked = runtime().map(|runtime| {
+        runtime.block_on(async {
+            let mut catalog = Catalog::new(config.source.server.connect_options("penstock setup"));
+            captured(config, &mut catalog).await
+        })
+    });
+    match asked {
+        Ok(Ok(tables)) => {
+            print!("{}", setup_sql(&config.source.publication, &tables));
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => failed(&describe(&error), Some(error.advice())),
+        Err(error) => failed(&format!("cannot start: {error}"), None),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::registry::Registry;
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
-    /// For a bridge that runs with --from-now: that rows from before its first start are missing does not stop it.
+    /// For a bridge that will run with --from-now: it loads no rows from before its first start.
     #[arg(long)]
     from_now: bool,
     /// One JSON object: verdict (ready, setup, stop), looks [{what, seen}], findings [{severity, subject, what, remedy,

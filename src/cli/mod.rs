@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::run::Start;
 
+mod backfill;
 mod bridge;
 mod check;
 mod endpoints;
@@ -50,19 +51,26 @@ struct ConfigArgs {
 enum Command {
     /// Run the bridge until it is told to stop (Ctrl-C, SIGTERM).
     ///
-    /// Where slot, progress and topic do not exist yet, it makes them first, as `setup` does.
+    /// Where slot, progress and topic do not exist yet, it makes them first, as `setup` does, and loads the rows that are in
+    /// the captured tables already.
     Run {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Begin with the changes from now on, although captured tables already hold rows. Readers are told that the
-        /// load is incomplete.
+        /// Go on without the rows that captured tables held before the first start, which are loaded otherwise. Remembered
+        /// by later starts; readers are told that the load is incomplete. `penstock backfill --all` loads them after all.
         #[arg(long)]
         from_now: bool,
     },
-    /// Create topics, publication and slot, in this order, and write the first progress record.
+    /// Create topics, publication, event triggers and slot, in this order, and write the first progress record.
+    ///
+    /// The event triggers tell the bridge of DDL that Postgres does not announce; they need a superuser. Where the slot exists
+    /// already, only they are made, or replaced by this version's.
     Setup {
         #[command(flatten)]
         config: ConfigArgs,
+        /// Create nothing; print the SQL, for a database administrator to run. Topics are still `setup`'s.
+        #[arg(long)]
+        print_sql: bool,
     },
     /// Look at everything a bridge needs and say what is not as it must be, each with what mends it.
     ///
@@ -75,6 +83,12 @@ enum Command {
     /// What it retains and has not delivered, its positions by partition, and its own word if it answers at http.listen.
     /// Exits 1 if nothing is being delivered.
     Status(status::StatusArgs),
+    /// Read rows again that are in the tables already, and deliver them among the changes: everything, a table, or an account.
+    ///
+    /// For a reader that has lost something, a table that is new in the configuration, rows from before the first start. The
+    /// bridge goes on delivering changes meanwhile; no row that changes is overtaken by its older self. At the end readers
+    /// drop what they have of the scope and did not get again. Waits for that, and exits 1 if it does not come to it.
+    Backfill(backfill::BackfillArgs),
     /// Print the records of the topic, decoded, as one JSON object a line.
     ///
     /// Needs only Kafka and the schema registry. Shows changes of rows; --all-records adds tombstones and control records.
@@ -117,9 +131,11 @@ pub fn main() -> ExitCode {
         Command::Run { config, from_now } => {
             with_config(&config, |config| bridge::run(config, Start { from_now, setup_only: false }))
         }
-        Command::Setup { config } => {
-            with_config(&config, |config| bridge::run(config, Start { from_now: false, setup_only: true }))
-        }
+        Command::Setup { config, print_sql } => with_config(&config, |config| match print_sql {
+            true => bridge::print_sql(&config),
+            false => bridge::run(config, Start { from_now: false, setup_only: true }),
+        }),
+        Command::Backfill(args) => backfill::run(&args),
         Command::Replay(args) => replay::run(&args, false),
         Command::Tail(args) => replay::run(&args, true),
         Command::Check(args) => with_config(&args.config, |config| check::run(&config, &args)),

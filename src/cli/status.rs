@@ -9,7 +9,8 @@ use crate::catalog::SlotSample;
 use crate::config::Config;
 use crate::moment::format_us;
 use crate::registry::Registry;
-use crate::status::{Status, status};
+use crate::status::reloads::line;
+use crate::status::{Readiness, Status, status};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct StatusArgs {
@@ -49,6 +50,9 @@ fn text(status: &Status) -> String {
         None => "Delivering.\n".to_owned(),
         Some(cause) => format!("Standing still: {cause}.\n"),
     };
+    if let Readiness::Delayed(reason) = &status.readiness {
+        text.push_str(&format!("Beside that it waits: {reason}.\n"));
+    }
     match (status.slot(), &status.postgres) {
         (Some(slot), _) => text.push_str(&slot_text(status.slot_name(), slot)),
         (None, Ok(_)) => text.push_str(&format!("slot {}: there is none\n", status.slot_name())),
@@ -91,6 +95,9 @@ fn progress_text(status: &Status) -> String {
         size(status.delivered_lag_bytes()),
         status.progress_age_s().unwrap_or_default(),
     );
+    for reload in progress.reloads.iter().filter(|reload| !reload.state.is_finished()) {
+        text.push_str(&format!("reload {}\n", line(reload)));
+    }
     text.push_str(&format!("{:>9}  {:>11}  last position (epoch:commit LSN:seq)\n", "partition", "next offset"));
     for entry in &progress.partitions {
         text.push_str(&format!("{:>9}  {:>11}  {}\n", entry.partition, entry.next_offset, entry.last));

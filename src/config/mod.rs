@@ -55,6 +55,8 @@ pub struct Source {
     pub number: u16,
     /// Whether record keys hold the number too. Pinned by `setup`.
     pub number_in_key: bool,
+    /// Whether `setup` installs the event triggers that tell the stream of DDL.
+    pub event_triggers: bool,
     pub server: Server,
     pub slot: String,
     pub publication: String,
@@ -135,6 +137,8 @@ pub struct Tables {
     pub accept_unchanged: BTreeSet<ColumnName>,
     /// Excluded columns that their table may lack.
     pub accept_absent: BTreeSet<ColumnName>,
+    /// Tables that may lack changes in the stream: they are loaded again instead of stopping the bridge.
+    pub accept_missing: BTreeSet<TableName>,
     /// Numeric columns that travel as an Avro decimal instead of a string.
     pub decimal: BTreeSet<ColumnName>,
 }

@@ -47,6 +47,10 @@ async fn waiting_is_alive_and_not_ready_and_a_halt_is_neither() {
     served.health.streams(true);
     served.check("/healthz", 200, "alive\n").await;
     served.check("/readyz", 200, "ready\n").await;
+    served.health.waits_beside("backfill", "a transaction that runs".into());
+    served.check("/readyz", 200, "ready\nbackfill: a transaction that runs\n").await;
+    served.check("/healthz", 200, "alive\n").await;
+    served.health.no_longer_waits("backfill");
     served.health.waits_for("kafka", "broker away".into());
     served.health.waits_for("registry", "connection refused".into());
     served.check("/healthz", 200, "alive, not ready\nkafka: broker away\nregistry: connection refused\n").await;

@@ -63,7 +63,7 @@ impl Sampled {
     /// Everything there is to tell at this moment.
     pub(super) fn families(&self, verdict: &Verdict, now: Moment) -> Vec<MetricFamily> {
         let mut families = Families::default();
-        families.one(names::READY, Some(flag(*verdict == Verdict::Ready)));
+        families.one(names::READY, Some(flag(matches!(verdict, Verdict::Ready | Verdict::Delayed(_)))));
         families.many(names::STANDSTILL, standstill(verdict).into_iter().map(|what| (what, 1.0)));
         families.many(names::BUILD_INFO, [(env!("CARGO_PKG_VERSION"), 1.0)]);
         families.one(names::IN_FLIGHT_RECORDS, Some(self.in_flight_records as f64));
@@ -110,7 +110,7 @@ fn behind(current: Lsn, reached: EndLsn) -> Option<u64> {
 fn standstill(verdict: &Verdict) -> Vec<&str> {
     match verdict {
         Verdict::Ready => Vec::new(),
-        Verdict::Waiting(reasons) => {
+        Verdict::Delayed(reasons) | Verdict::Waiting(reasons) => {
             reasons.iter().map(|reason| reason.split_once(':').map_or(reason.as_str(), |(what, _)| what)).collect()
         }
         Verdict::Stopped(_) => vec!["halted"],

@@ -1,9 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_core::ledger::LastCommit;
 use penstock_wire::lsn::{CommitLsn, Lsn};
 use penstock_wire::position::{Position, Seq};
+use penstock_wire::reload::{Reload, ReloadRange, ReloadState};
 
 use super::*;
 use crate::catalog::WalStatus;
@@ -28,11 +30,16 @@ fn group(oldest_commit_time_us: Option<i64>) -> GroupEnd {
         last_commit: LastCommit { commit_time_us: 4_000_000, ..LastCommit::default() },
         postgres_clock_us: 6_500_000,
         partitions: Vec::new(),
-        reloads: Default::default(),
+        reloads: Arc::default(),
         records: 12,
         transactions: 3,
         oldest_commit_time_us,
     }
+}
+
+fn reload(state: ReloadState, rows: u64) -> Reload {
+    let range = ReloadRange { rows, rows_estimated: 100, ..ReloadRange::default() };
+    Reload { state, ranges: vec![range], ..Reload::default() }
 }
 
 /// Every series, as `name{labels}`, with its value.
@@ -55,6 +62,11 @@ fn eventful() -> Metrics {
     metrics.schema_registration(Registration::Refused);
     metrics.duplicates_suppressed(4);
     metrics.order_violation();
+    metrics.backfill(&[
+        reload(ReloadState::Running, 40),
+        reload(ReloadState::Paused, 2),
+        reload(ReloadState::Done, 1000),
+    ]);
     metrics.slot(&sample(), EndLsn::new(4 * GIB), EndLsn::new(3 * GIB));
     metrics
 }
@@ -118,6 +130,8 @@ fn values_are_what_was_reported() {
         ("penstock_delivered_lag_bytes", 2.0 * gib),
         ("penstock_slot_safe_wal_bytes", 77.0),
         ("penstock_slot_active", 1.0),
+        ("penstock_backfill_rows_done", 42.0),
+        ("penstock_backfill_rows_total", 200.0),
         ("penstock_slot_wal_status{status=\"extended\"}", 1.0),
         ("penstock_slot_wal_status{status=\"lost\"}", 0.0),
         ("penstock_last_delivered_commit_timestamp_seconds", 4.0),

@@ -77,7 +77,7 @@ impl Schemas {
     fn last_reason(&self) -> String {
         match self.health.verdict() {
             Verdict::Waiting(reasons) => reasons.join("; "),
-            Verdict::Ready | Verdict::Stopped(_) => "no answer".to_owned(),
+            Verdict::Ready | Verdict::Delayed(_) | Verdict::Stopped(_) => "no answer".to_owned(),
         }
     }
 }

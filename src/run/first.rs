@@ -1,9 +1,9 @@
 //! The first start: makes what does not exist, in the order that loses nothing.
 //!
-//! Topics, then the publication, then the slot: a slot decodes with the catalog of its own time and must not be older
-//! than its publication. A first start happens only where slot, progress and records are all absent, or the records are
-//! other sources'. Two sources that begin at the same moment under one number can miss each other: each looks twice, and the
-//! second time when it has been fenced in, right before its first record.
+//! Topics, then the publication and the event triggers, then the slot: a slot decodes with the catalog of its own time and
+//! must not be older than its publication. A first start happens only where slot, progress and records are all absent, or the
+//! records are other sources'. Two sources that begin at the same moment under one number can miss each other: each looks
+//! twice, and the second time when it has been fenced in, right before its first record.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::fencing::readers;
 use super::opening::{Fresh, Start, other_progress, server, slot, stored_progress, topic};
 use super::shell::{RunError, Shell, pinned};
 use crate::catalog::findings::{Facts, Severity, findings};
-use crate::catalog::{Rows, Step, Table};
+use crate::catalog::{Catalog, CatalogError, Rows, Step, Table, mute_partitions};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 use crate::source::SystemIdentity;
@@ -36,6 +36,10 @@ pub(super) async fn make(shell: &Shell, start: Start, identity: &SystemIdentity)
     }
     preflight(shell).await?;
     if slot(shell).await?.is_some() {
+        if start.setup_only {
+            let tables = captured(shell).await?;
+            install_triggers(shell, &mut *shell.catalog.lock().await, &tables).await?;
+        }
         return Ok(None);
     }
     let readers = readers(shell)?;
@@ -69,17 +73,24 @@ pub(super) async fn unmake(shell: &Shell) {
 
 /// What `check` finds and would stop the bridge, but for what a first start makes itself.
 async fn preflight(shell: &Shell) -> Result<(), RunError> {
+    let stops = stopping_findings(shell).await?;
+    if stops.is_empty() { Ok(()) } else { Err(RunError::Findings(stops)) }
+}
+
+/// The same, as text.
+pub(super) async fn stopping_findings(shell: &Shell) -> Result<Vec<String>, CatalogError> {
     let config = &shell.config;
     let mut catalog = shell.catalog.lock().await;
     let server = catalog.server_facts().await?;
     let publication = catalog.publication(&config.source.publication).await?;
     let slot = catalog.slot(shell.slot()).await?;
     let tables = catalog.tables(&config.tables.capture, &config.source.publication).await?;
-    let facts = Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), tables: &tables };
+    let triggers = catalog.triggers().await?;
+    let facts =
+        Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), triggers, tables: &tables };
     let found = findings(&facts, config);
     let stops = found.iter().filter(|finding| finding.severity == Severity::Stop && !finding.mended_by_setup);
-    let stops: Vec<String> = stops.map(ToString::to_string).collect();
-    if stops.is_empty() { Ok(()) } else { Err(RunError::Findings(stops)) }
+    Ok(stops.map(ToString::to_string).collect())
 }
 
 async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
@@ -97,6 +108,7 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     Topics::new(&shell.brokers())?.create(&shell.names(), creation).await?;
     let mut catalog = shell.catalog.lock().await;
     catalog.create_publication(&config.source.publication, tables.keys()).await?;
+    install_triggers(shell, &mut catalog, &tables).await?;
     let from = match catalog.create_slot(shell.slot(), SLOT_PATIENCE).await? {
         Step::Made(from) => from,
         Step::Found => EndLsn::default(),
@@ -116,6 +128,24 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
     let clock_us = catalog.clock_reading().await?.clock_us;
     catalog.keep_slot();
     Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
+}
+
+/// Before the slot: whatever it sends is told of.
+async fn install_triggers(
+    shell: &Shell,
+    catalog: &mut Catalog,
+    tables: &BTreeMap<TableName, Table>,
+) -> Result<(), RunError> {
+    if !shell.config.source.event_triggers {
+        return Ok(());
+    }
+    if !catalog.create_triggers().await? || !catalog.create_partition_triggers(mute_partitions(tables)).await? {
+        tracing::warn!(
+            "the role may not create event triggers: of DDL only what Postgres announces is noticed; have a superuser run \
+             what `penstock setup --print-sql` prints, or set source.event_triggers = false"
+        );
+    }
+    Ok(())
 }
 
 async fn captured(shell: &Shell) -> Result<BTreeMap<TableName, Table>, RunError> {

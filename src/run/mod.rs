@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::kafka::sink::SinkError;
 use crate::source::{Class, Connection, SourceError, StatusUpdate};
 
+mod catalog_watch;
 mod clock;
 mod fencing;
 mod first;

@@ -25,7 +25,7 @@ use super::fencing::{Fenced, fence, introduced};
 use super::settling::{readable, settle};
 use super::shell::{RunError, Shell, clock_us, pinned};
 use super::stream::Streaming;
-use super::{SessionEnd, first, topic_watch};
+use super::{SessionEnd, catalog_watch, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
 use crate::kafka::ends::places;
@@ -142,6 +142,10 @@ async fn open<'a>(
     }
     if let Some(suspect) = suspect {
         bridge.heed(suspect);
+    }
+    // What the stream does not tell, and happened while no bridge ran.
+    if let Some(seen) = catalog_watch::seen(shell).await.map_err(|error| refused(error.into()))? {
+        bridge.handle_catalog(&seen, Duration::ZERO);
     }
     match start {
         Start { setup_only: true, .. } => bridge.handle_shutdown(Duration::ZERO),

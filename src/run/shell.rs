@@ -1,5 +1,6 @@
 //! What every session shares: the configuration, the catalog, the registry, and where the bridge stands.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +10,7 @@ use penstock_core::fault::Fault;
 use penstock_core::limits::Limits;
 use penstock_core::oversize::{Oversize, Policy};
 use penstock_core::pgoutput::Relation;
-use penstock_core::relation::{CatalogFacts, Rules, TableRules};
+use penstock_core::relation::{Capture, CatalogFacts, Rules, TableRules};
 use penstock_core::resume::{Pinned, Refusal};
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::dead_letter::DeadLetter;
@@ -22,7 +23,7 @@ use tokio::sync::Mutex;
 
 use super::describe;
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, OversizedTransaction, TableName};
+use crate::config::{Config, OversizedTransaction, TableName, TablePattern};
 use crate::health::Health;
 use crate::kafka::client::Brokers;
 use crate::kafka::progress::ProgressError;
@@ -376,12 +377,20 @@ pub fn pinned(config: &Config) -> Pinned {
 
 /// The configuration's view of tables, as the core wants it.
 pub fn rules(config: &Config) -> Rules {
-    let mut rules = Rules { account_column: config.tables.default_account_column().to_owned(), ..Rules::default() };
+    let mut rules = Rules {
+        publication: config.source.publication.clone(),
+        capture: capture(config),
+        account_column: config.tables.default_account_column().to_owned(),
+        ..Rules::default()
+    };
     let mut of = |table: &TableName, change: &mut dyn FnMut(&mut TableRules)| {
         change(rules.tables.entry((table.schema.clone(), table.table.clone())).or_default());
     };
     for (table, column) in config.tables.with_own_account_column() {
         of(table, &mut |rules| rules.account_column = Some(column.to_owned()));
+    }
+    for table in &config.tables.accept_missing {
+        of(table, &mut |rules| rules.accept_missing = true);
     }
     for column in &config.tables.exclude {
         of(&column.table, &mut |rules| {
@@ -415,6 +424,27 @@ pub fn rules(config: &Config) -> Rules {
 /// of randomness, other ones each time.
 pub fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// An empty list asks for every table that is published.
+fn capture(config: &Config) -> Option<Capture> {
+    let pair = |table: &TableName| (table.schema.clone(), table.table.clone());
+    let left_out: BTreeSet<_> = config.tables.leave_out.iter().map(pair).collect();
+    if config.tables.capture.is_empty() && left_out.is_empty() {
+        return None;
+    }
+    let mut capture = Capture { left_out, any: config.tables.capture.is_empty(), ..Capture::default() };
+    for pattern in &config.tables.capture {
+        match pattern {
+            TablePattern::Schema(schema) => {
+                capture.schemas.insert(schema.clone());
+            }
+            TablePattern::Table(table) => {
+                capture.tables.insert(pair(table));
+            }
+        }
+    }
+    Some(capture)
 }
 
 /// This machine's clock, Unix microseconds: for what is only shown or measured.

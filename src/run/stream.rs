@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval, sleep_until};
 
 use super::shell::{RunError, Shell, clock_us};
-use super::{SessionEnd, describe};
+use super::{SessionEnd, catalog_watch, describe};
 use crate::backfill::{Answer, Backfiller, News};
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::metrics::TableRecords;
@@ -59,6 +59,9 @@ pub struct Streaming<'a> {
     registration: Option<Pin<Box<dyn Future<Output = Registered> + 'a>>>,
     /// Ends when the topic is another one.
     topic: Pin<Box<dyn Future<Output = Refusal> + 'a>>,
+    catalog: Pin<Box<dyn Future<Output = catalog_watch::Reading> + 'a>>,
+    /// The last reading of the catalog found something that would stop a start.
+    stops: bool,
     heard: TokioInstant,
     shutdown_deadline: Option<TokioInstant>,
 }
@@ -89,6 +92,7 @@ enum Wake {
     Backfill(Answer),
     Registered(Registered),
     Topic(Refusal),
+    Catalog(catalog_watch::Reading),
     Clock,
     StatusDue,
     Tick,
@@ -123,6 +127,8 @@ impl<'a> Streaming<'a> {
             compiled: VecDeque::new(),
             registration: None,
             topic,
+            catalog: Box::pin(catalog_watch::next(shell)),
+            stops: false,
             heard: TokioInstant::now(),
             shutdown_deadline: None,
         }
@@ -180,6 +186,7 @@ impl<'a> Streaming<'a> {
                 answer = self.backfill.next() => Wake::Backfill(answer),
                 registered = poll_optional(&mut self.registration), if self.registration.is_some() => Wake::Registered(registered),
                 refusal = &mut self.topic => Wake::Topic(refusal),
+                reading = &mut self.catalog => Wake::Catalog(reading),
                 Ok(()) = self.clock.changed() => Wake::Clock,
                 _ = status.tick() => Wake::StatusDue,
                 _ = tick.tick() => Wake::Tick,
@@ -220,6 +227,10 @@ impl<'a> Streaming<'a> {
             Wake::Backfill(answer) => self.answered(answer),
             Wake::Registered((table, ids)) => self.registered(*table, ids),
             Wake::Topic(refusal) => return Err(SessionEnd::Refused(Box::new(refusal))),
+            Wake::Catalog(reading) => {
+                self.catalog = Box::pin(catalog_watch::next(self.shell));
+                self.catalog_read(reading, now)?;
+            }
             Wake::Clock => {
                 if let Some(sample) = *self.clock.borrow_and_update() {
                     self.bridge.handle_clock(sample);
@@ -245,6 +256,19 @@ impl<'a> Streaming<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What is found twice is no step of a migration that goes on.
+    fn catalog_read(&mut self, reading: catalog_watch::Reading, now: Duration) -> Result<(), SessionEnd> {
+        let catalog_watch::Reading { stops, seen } = reading;
+        if let Some(seen) = seen {
+            self.bridge.handle_catalog(&seen, now);
+        }
+        let again = std::mem::replace(&mut self.stops, !stops.is_empty());
+        match again && self.stops {
+            true => Err(SessionEnd::Run(Box::new(RunError::Findings(stops)))),
+            false => Ok(()),
+        }
     }
 
     /// Kafka owes an answer and gives none: says so, and in the end gives the producer up.
@@ -310,9 +334,12 @@ impl<'a> Streaming<'a> {
                 }
                 Action::NeedSchema(relation) => {
                     self.counters.remove(&relation.id);
-                    let shell = self.shell;
+                    let (shell, told) = (self.shell, self.bridge.told(&relation));
                     self.schema = Some(Box::pin(async move {
-                        let facts = shell.facts(&relation).await;
+                        let facts = match told {
+                            Some(facts) => Ok(facts),
+                            None => shell.facts(&relation).await,
+                        };
                         Step::Described(relation, facts)
                     }));
                 }
@@ -332,7 +359,13 @@ impl<'a> Streaming<'a> {
         let refused = |error| SessionEnd::Run(Box::new(error));
         match step {
             Step::Described(relation, facts) => {
-                let described = self.bridge.describe(&relation, facts.map_err(refused)?);
+                let (facts, now) = (facts.map_err(refused)?, self.now());
+                if self.bridge.handle_keyless(&relation, &facts, now) {
+                    let Relation { schema, table, .. } = relation;
+                    tracing::warn!(schema, table, "nobody knows the key of a table any more; its changes are left out");
+                    return Ok(());
+                }
+                let described = self.bridge.describe(&relation, facts);
                 let table = described.map_err(|fault| SessionEnd::Fault(Box::new(fault)))?;
                 let shell = self.shell;
                 self.schema = Some(Box::pin(async move {
@@ -415,7 +448,7 @@ impl<'a> Streaming<'a> {
         metrics.backfill(self.bridge.reloads());
         self.news.tell(self.bridge.reloads());
         match self.bridge.backfill_waits() {
-            Some(why) => self.shell.health.waits_for("backfill", why.to_owned()),
+            Some(why) => self.shell.health.waits_beside("backfill", why.to_owned()),
             None => self.shell.health.no_longer_waits("backfill"),
         }
         for (relation, counts) in self.bridge.take_counts() {

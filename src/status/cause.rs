@@ -13,7 +13,7 @@ pub(super) fn cause(status: &Status) -> Option<String> {
             Some(reason) => Some(format!("the bridge has stopped: {reason}")),
             None => Some(format!("the bridge waits: {reason}")),
         },
-        Readiness::Ready => stale(status)
+        Readiness::Ready | Readiness::Delayed(_) => stale(status)
             .map(|age_s| format!("the bridge says that it is ready, but its newest progress is {age_s:.0} s old")),
         Readiness::Silent(address) => deduced(status).map(|cause| format!("{cause}; nobody answers at {address}")),
     }

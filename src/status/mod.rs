@@ -4,6 +4,7 @@
 
 mod cause;
 mod readiness;
+pub mod reloads;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::run::{clock_us, describe};
 use crate::stored::newest_progress;
 
 pub use readiness::Readiness;
+use reloads::ReloadFacts;
 
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -179,6 +181,8 @@ impl Serialize for ProgressFacts<'_> {
         map.serialize_entry("in_part", &in_part)?;
         map.serialize_entry("load_complete", &progress.load_complete)?;
         map.serialize_entry("partitions", &partitions.collect::<Vec<_>>())?;
+        let reloads: Vec<ReloadFacts<'_>> = progress.reloads.iter().map(ReloadFacts).collect();
+        map.serialize_entry("reloads", &reloads)?;
         map.end()
     }
 }

@@ -17,6 +17,8 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 pub enum Readiness {
     /// Changes flow.
     Ready,
+    /// Changes flow; what is done beside them waits: its reason.
+    Delayed(String),
     /// It waits, or it has stopped: its reason.
     NotReady(String),
     /// Nobody answers there, or nobody that is a bridge.
@@ -56,6 +58,7 @@ fn read(answer: &str) -> Option<Readiness> {
     let reason = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
     match (status, reason.as_str()) {
         ("200", "ready") => Some(Readiness::Ready),
+        ("200", _) => reason.strip_prefix("ready; ").map(|beside| Readiness::Delayed(beside.to_owned())),
         ("503", _) => Some(Readiness::NotReady(reason)),
         _ => None,
     }
@@ -65,6 +68,7 @@ impl Serialize for Readiness {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (state, reason) = match self {
             Self::Ready => ("ready", None),
+            Self::Delayed(reason) => ("ready", Some(reason.clone())),
             Self::NotReady(reason) => ("not_ready", Some(reason.clone())),
             Self::Silent(address) => ("silent", Some(format!("nobody answers at {address}"))),
         };
@@ -87,6 +91,7 @@ mod tests {
                 "HTTP/1.0 503 Service Unavailable\r\n\r\nslot: held\nkafka: x\n",
                 Some(Readiness::NotReady("slot: held; kafka: x".into())),
             ),
+            ("HTTP/1.1 200 OK\r\n\r\nready\nbackfill: x\n", Some(Readiness::Delayed("backfill: x".into()))),
             ("HTTP/1.1 200 OK\r\n\r\n<html>", None),
             ("HTTP/1.1 404 Not Found\r\n\r\n", None),
             ("SSH-2.0-OpenSSH\r\n\r\n", None),

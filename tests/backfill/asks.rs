@@ -71,6 +71,7 @@ async fn what_is_asked_of_a_server_that_is_away_is_done_when_it_is_back() {
     let database = Database { server: server.clone(), address };
     let config = database.config(&[]);
     let mut work = on(database, config);
+    work.health.streams(true);
     work.make_slot();
     work.backfiller.ask(Ask::Mark(Mark::new("one")));
     work.marked("one").await;
@@ -79,8 +80,8 @@ async fn what_is_asked_of_a_server_that_is_away_is_done_when_it_is_back() {
     work.backfiller.ask(Ask::Mark(Mark::new("two")));
     work.backfiller.ask(Ask::Barrier);
     let waits = |verdict: &Verdict| match verdict {
-        Verdict::Waiting(reasons) => reasons.iter().any(|reason| reason.starts_with("postgres backfill: ")),
-        Verdict::Ready | Verdict::Stopped(_) => false,
+        Verdict::Delayed(reasons) => reasons.iter().any(|reason| reason.starts_with("postgres backfill: ")),
+        Verdict::Ready | Verdict::Waiting(_) | Verdict::Stopped(_) => false,
     };
     let deadline = std::time::Instant::now() + crate::work::PATIENCE;
     while !waits(&work.health.verdict()) {

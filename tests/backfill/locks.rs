@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use penstock::backfill::Answer;
 use penstock_core::backfill::interface::{Ask, ChunkRequest};
 
-use crate::work::{PATIENCE, Work, kind, work};
+use crate::work::{ALL, PATIENCE, Work, kind, work};
 
 /// Far more than fits into any buffer on the way.
 const WIDE: &str = "
@@ -23,8 +23,8 @@ const LOCKED: &str = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_class c ON c.o
                       WHERE c.relname IN ('t', 't_1', 't_2') AND a.application_name = 'penstock backfill' AND a.datname = current_database()";
 
 /// Begins to read the table, and stops in the middle of its rows.
-async fn begin(work: &mut Work) -> ChunkRequest {
-    let request = work.request("t").await;
+async fn begin(work: &mut Work, bytes_max: usize) -> ChunkRequest {
+    let request = ChunkRequest { bytes_max, ..work.request("t").await };
     work.backfiller.ask(Ask::Read(request.clone()));
     work.until(COPYING).await;
     assert_eq!(work.sql(LOCKED), "t");
@@ -41,24 +41,37 @@ async fn wait_for_lock(work: &Work) {
     work.until("SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' AND relation IN (SELECT oid FROM pg_class WHERE relname IN ('t', 't_1', 't_2'))").await;
 }
 
+/// Somebody else has the table for himself.
+async fn wait_granted(work: &Work) {
+    let relation = work.sql("SELECT 't'::regclass::oid");
+    let lock = "SELECT count(*) = 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'";
+    work.until(&format!("{lock} AND relation = {relation}")).await;
+}
+
 /// The stream tells the order of the commits: the chunk's high mark, then what had to wait for it.
 #[tokio::test]
 async fn whatever_alters_or_empties_the_table_commits_behind_the_high_mark() {
-    for ddl in [
-        "ALTER TABLE t ADD COLUMN later int DEFAULT 5",
-        "TRUNCATE t_2",
-        "TRUNCATE t",
-        "ALTER TABLE t_1 ALTER COLUMN note SET STORAGE PLAIN",
+    const CUT: usize = 30_000_000;
+    for (ddl, bytes_max) in [
+        ("ALTER TABLE t ADD COLUMN later int DEFAULT 5", ALL),
+        ("TRUNCATE t_2", ALL),
+        ("TRUNCATE t_2", CUT),
+        ("TRUNCATE t", ALL),
+        ("ALTER TABLE t_1 ALTER COLUMN note SET STORAGE PLAIN", CUT),
     ] {
         let mut work = work(WIDE);
         work.make_slot();
-        let request = begin(&mut work).await;
-        let altering =
-            run(&work, &format!("BEGIN; {ddl}; SELECT pg_logical_emit_message(true, 'test', 'altered'); COMMIT"));
+        let request = begin(&mut work, bytes_max).await;
+        let message = "SELECT pg_logical_emit_message(true, 'test', 'altered')";
+        let altering = run(&work, &format!("BEGIN; {ddl}; {message}; COMMIT"));
         wait_for_lock(&work).await;
         match work.next().await {
             Answer::Chunk(chunk) => {
-                assert_eq!((chunk.number, chunk.rows.len(), chunk.exhausted), (request.number, 20_000, true))
+                let whole = chunk.rows.len() == 20_000;
+                assert_eq!(
+                    (chunk.number, whole, chunk.exhausted),
+                    (request.number, bytes_max == ALL, bytes_max == ALL)
+                );
             }
             other => panic!("{}", kind(&other)),
         }
@@ -69,11 +82,26 @@ async fn whatever_alters_or_empties_the_table_commits_behind_the_high_mark() {
     }
 }
 
+/// A snapshot that is older than a rewriting ALTER sees no row of the table, and nothing else tells that it was rewritten.
+#[tokio::test]
+async fn a_table_that_is_being_rewritten_is_read_behind_that() {
+    let mut work = work(WIDE);
+    let request = work.request("t").await;
+    let rewriting =
+        run(&work, "BEGIN; ALTER TABLE t ALTER COLUMN note TYPE text USING note || ''; SELECT pg_sleep(3); COMMIT");
+    wait_granted(&work).await;
+    match work.answer(Ask::Read(ChunkRequest { rows_max: 50, ..request })).await {
+        Answer::Chunk(chunk) => assert_eq!(chunk.rows.len(), 50),
+        other => panic!("{}", kind(&other)),
+    }
+    rewriting.join().unwrap();
+}
+
 #[tokio::test]
 async fn a_chunk_that_is_given_up_leaves_no_lock_and_no_transaction() {
     let mut work = work(WIDE);
     work.make_slot();
-    let request = begin(&mut work).await;
+    let request = begin(&mut work, ALL).await;
     let Work { backfiller, database, .. } = work;
     drop(backfiller);
     let began = Instant::now();
@@ -102,10 +130,7 @@ async fn a_chunk_that_waits_for_its_lock_is_given_up_too() {
     let mut work = work(WIDE);
     let request = work.request("t").await;
     let holder = run(&work, "BEGIN; LOCK TABLE t; SELECT pg_sleep(8); COMMIT");
-    work.until(
-        "SELECT count(*) = 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = 't'::regclass",
-    )
-    .await;
+    wait_granted(&work).await;
     work.backfiller.ask(Ask::Read(request));
     let waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'penstock backfill' AND wait_event_type = 'Lock' AND datname = current_database()";
     work.until(waiting).await;
@@ -124,10 +149,7 @@ async fn a_lock_that_is_not_given_in_time_is_told() {
     let mut work = work(WIDE);
     let request = work.request("t").await;
     let holder = run(&work, "BEGIN; LOCK TABLE t; SELECT pg_sleep(11); COMMIT");
-    work.until(
-        "SELECT count(*) = 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = 't'::regclass",
-    )
-    .await;
+    wait_granted(&work).await;
     assert_eq!(work.fail(request).await, "55P03: canceling statement due to lock timeout");
     holder.join().unwrap();
     assert!(work.sessions().iter().all(|state| state == "idle"), "{:?}", work.sessions());

@@ -8,4 +8,5 @@ mod relations;
 #[allow(dead_code, reason = "shared with the tests of the catalog, which use all of it")]
 #[path = "../catalog/server.rs"]
 mod server;
+mod versions;
 mod work;

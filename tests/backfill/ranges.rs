@@ -1,7 +1,7 @@
 //! Tables parted into ranges of keys: read one after the other, they are the table.
 
 use penstock::backfill::Answer;
-use penstock_core::backfill::interface::{Ask, Refused};
+use penstock_core::backfill::interface::{Ask, Unsurveyed};
 use penstock_wire::reload::{ReloadRange, Scope};
 
 use crate::work::{Work, column, kind, of_table, work, work_with};
@@ -93,7 +93,10 @@ async fn a_partitioned_table_is_one_and_its_partitions_are_none() {
     assert!(all.iter().all(|range| range.table == "t"), "{all:?}");
     compare(&mut work, "t", "id", 3).await;
     let refused = work.survey(of_table("t_1")).await;
-    assert_eq!(refused, Err(Refused("public.t_1 is a partition of public.t: reload that table".to_owned())));
+    assert_eq!(
+        refused,
+        Err(Unsurveyed::Refused("public.t_1 is a partition of public.t: reload that table".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -144,13 +147,13 @@ async fn small_tables_and_accounts_are_one_range() {
         (of_table("nothing"), "public.nothing is not a captured table"),
     ] {
         let refused = work.survey(scope.clone()).await;
-        assert!(refused.as_ref().is_err_and(|Refused(why)| why.contains(words)), "{scope:?}: {refused:?}");
+        assert!(refused.as_ref().is_err_and(|refused| refused.why().contains(words)), "{scope:?}: {refused:?}");
     }
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_with_its_remedy() {
-    let mut work = work(
+    let work = work(
         "CREATE TABLE keyless (id int, account_id int); CREATE TABLE alien (id int PRIMARY KEY);
          CREATE TABLE hidden (id int PRIMARY KEY, account_id int); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
          CREATE TABLE closed (id int PRIMARY KEY, account_id int)",
@@ -167,7 +170,7 @@ async fn what_cannot_be_read_is_refused_with_its_remedy() {
         ("hidden", format!("ALTER ROLE \"{role}\" BYPASSRLS")),
     ] {
         let refused = work.survey(of_table(table)).await;
-        assert!(refused.as_ref().is_err_and(|Refused(why)| why.contains(&words)), "{table}: {refused:?}");
+        assert!(refused.as_ref().is_err_and(|refused| refused.why().contains(&words)), "{table}: {refused:?}");
     }
 }
 

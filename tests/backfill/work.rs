@@ -31,7 +31,10 @@ pub fn work(schema: &str) -> Work {
 }
 
 pub fn work_with(schema: &str, settings: &[(&str, &str)]) -> Work {
-    let database = database();
+    work_in(database(), schema, settings)
+}
+
+pub fn work_in(database: Database, schema: &str, settings: &[(&str, &str)]) -> Work {
     database.sql(schema);
     database.sql("CREATE PUBLICATION penstock FOR ALL TABLES WITH (publish_via_partition_root = true)");
     let mut all = vec![("TABLES__CAPTURE", "public.*")];

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod bad_input;
+mod ddl;
 mod ends;
 mod first_start;
 mod forgotten;

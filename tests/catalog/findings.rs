@@ -1,7 +1,7 @@
 //! Findings, and the remedies that they name.
 
-use penstock::catalog::Catalog;
 use penstock::catalog::findings::{Facts, Finding, Severity, findings};
+use penstock::catalog::{Catalog, mute_partitions};
 use penstock::config::{Config, Secret};
 use penstock::source::ConnectOptions;
 use penstock::tls::TlsMode;
@@ -15,10 +15,10 @@ pub async fn found(catalog: &mut Catalog, config: &Config) -> Vec<Finding> {
     let publication = catalog.publication(&source.publication).await.unwrap();
     let slot = catalog.slot(&source.slot).await.unwrap();
     let tables = catalog.tables(&config.tables.capture, &source.publication).await.unwrap();
-    findings(
-        &Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), tables: &tables },
-        config,
-    )
+    let triggers = catalog.triggers().await.unwrap();
+    let facts =
+        Facts { server: &server, publication: publication.as_ref(), slot: slot.as_ref(), triggers, tables: &tables };
+    findings(&facts, config)
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn the_access_schema_can_be_captured_as_the_example_says() {
         stops.iter().filter(|line| !line.contains("penstock setup")).all(|line| line.starts_with(account)),
         "{stops:#?}"
     );
-    assert_eq!(stops.len(), 3, "accounts have another column, and setup was not run: {stops:#?}");
+    assert_eq!(stops.len(), 4, "accounts have another column, and setup was not run: {stops:#?}");
 }
 
 #[tokio::test]
@@ -90,6 +90,9 @@ async fn the_sql_of_every_remedy_mends_its_finding() {
         }
     }
     catalog.create_slot(&config.source.slot, SLOT_LIMIT).await.unwrap();
+    assert!(catalog.create_triggers().await.unwrap());
+    let tables = catalog.tables(&config.tables.capture, &config.source.publication).await.unwrap();
+    assert!(catalog.create_partition_triggers(mute_partitions(&tables)).await.unwrap());
     let after: Vec<String> = found(&mut catalog, &config).await.iter().map(ToString::to_string).collect();
     assert_eq!(after, Vec::<String>::new());
 }

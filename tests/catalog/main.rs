@@ -7,5 +7,6 @@ mod rows;
 mod server;
 mod setup;
 mod tables;
+mod triggers;
 mod types;
 mod versions;

@@ -1,5 +1,6 @@
 //! Every version, and a standby.
 
+use penstock::catalog::mute_partitions;
 use penstock_testbed::postgres::Postgres;
 use penstock_wire::lsn::EndLsn;
 
@@ -7,6 +8,7 @@ use crate::findings::found;
 use crate::server::Database;
 use crate::setup::SLOT_LIMIT;
 use crate::tables::{all_tables, public};
+use crate::triggers::told_of_ddl;
 
 /// Major versions differ in columns of the catalog: what one lacks must be `None`, not an error.
 #[tokio::test]
@@ -25,9 +27,11 @@ async fn every_supported_version_answers() {
         assert!(catalog.clock_reading().await.unwrap().clock_us > 0);
         assert!(catalog.system_identifier().await.unwrap().is_some());
         let before = found(&mut catalog, &config).await;
-        assert!(before.len() == 2 && before.iter().all(|finding| finding.mended_by_setup), "{major}: {before:#?}");
+        assert!(before.len() == 3 && before.iter().all(|finding| finding.mended_by_setup), "{major}: {before:#?}");
         let tables = all_tables(&database, &["public.*"]).await;
         catalog.create_publication(&config.source.publication, tables.keys()).await.unwrap();
+        assert!(catalog.create_triggers().await.unwrap());
+        assert!(catalog.create_partition_triggers(mute_partitions(&tables)).await.unwrap());
         catalog.create_slot(&config.source.slot, SLOT_LIMIT).await.unwrap();
         assert_eq!(found(&mut catalog, &config).await, [], "{major}");
         let slot = catalog.slot(&config.source.slot).await.unwrap().unwrap();
@@ -41,6 +45,7 @@ async fn every_supported_version_answers() {
             tables[&public("a")].columns.iter().map(|column| (column.type_oid, column.modifier)).collect();
         assert!(catalog.types(&types).await.unwrap().iter().all(Option::is_some), "{major}");
         assert_eq!(catalog.rows(&tables).await.unwrap()[&public("parts")].any, Some(false), "{major}");
+        told_of_ddl(&database, &config.source.slot);
         if major == 18 {
             database.sql("ALTER PUBLICATION penstock SET (publish_generated_columns = stored)");
             let stops: Vec<String> = found(&mut catalog, &config).await.iter().map(ToString::to_string).collect();

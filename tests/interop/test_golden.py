@@ -42,7 +42,7 @@ PROGRESS = {
         {"partition": 0, "last": {"epoch": 0, "commit_lsn": 0, "seq": 0}, "next_offset": 0},
         {"partition": 1, "last": {"epoch": 1, "commit_lsn": 0x16B3748, "seq": 8}, "next_offset": 42},
     ],
-    "key_pins": [{"schema": "public", "table": "notes", "columns": ["id"], "key_schema_id": 1}],
+    "key_pins": [{"schema": "public", "table": "notes", "columns": ["id"], "key_schema_id": 1, "table_oid": 16390, "leaves": []}],
     "postgres_clock_us": 1735689600200000,
     "load_complete": True,
     "type_pins": [{"oid": 16400, "modifier": -1, "name": "mood"}],

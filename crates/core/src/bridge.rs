@@ -30,6 +30,8 @@ use penstock_wire::progress::Progress;
 
 use crate::backfill::Backfill;
 use crate::batch::Batch;
+use crate::ddl;
+use crate::ddl::message::Ddl;
 use crate::emit::{ControlPlace, Emit, Open, put_control};
 use crate::fault::Fault;
 use crate::group::{Filled, Timing};
@@ -39,12 +41,13 @@ use crate::ledger::{Delivered, LastCommit, Ledger};
 use crate::limits::{BATCH_BYTES, BEHIND_US};
 use crate::outlet::Outlet;
 use crate::oversize::{Attempt, Suspect, Watch};
-use crate::pgoutput::{self, Begin, Commit, Message, Relation};
+use crate::pgoutput::{self, Begin, Commit, LogicalMessage, Message, Relation};
 use crate::relation::{CatalogFacts, Counts, Table};
 use crate::resume::{progress_record, start_of};
 use crate::samples::ClockSamples;
 use crate::tables::Tables;
 
+mod altering;
 mod reloading;
 
 #[derive(Debug)]
@@ -55,6 +58,14 @@ enum Stream {
     Skipping { begin: Begin, events: u64 },
     /// In one that is being delivered.
     Within(Open),
+}
+
+/// A frame that waits.
+#[derive(Debug)]
+struct Held {
+    start: Lsn,
+    sent_at_us: i64,
+    payload: Vec<u8>,
 }
 
 /// See the module's documentation.
@@ -77,6 +88,10 @@ pub struct Bridge {
     timing: Timing,
     watch: Watch,
     suspect: Option<Suspect>,
+    /// A frame whose relation is asked about.
+    held: Option<Held>,
+    /// What is pinned as of the group that is being committed.
+    closing: Progress,
     /// The open group has to close before the transaction that has begun.
     apart: bool,
     shutting_down: bool,
@@ -102,6 +117,8 @@ impl Bridge {
             timing: Timing::new(now),
             watch: Watch::default(),
             suspect: None,
+            held: None,
+            closing: progress.clone(),
             apart: false,
             shutting_down: false,
             stopped: false,
@@ -204,6 +221,10 @@ impl Bridge {
             Wal::Data { start, sent_at_us, payload } => self.message(start, sent_at_us, payload, now),
             Wal::Keepalive { wal_end } => self.keepalive(wal_end),
         };
+        self.handled(handled, now);
+    }
+
+    fn handled(&mut self, handled: Result<(), Fault>, now: Duration) {
         match handled {
             Ok(()) if self.outlet.waiting_bytes() >= BATCH_BYTES || !self.wants_wal() => self.ship(now),
             Ok(()) => {}
@@ -249,11 +270,14 @@ impl Bridge {
 
     /// The relation that was asked about can be captured, and its schemas have these registry ids.
     pub fn handle_schema_ready(&mut self, table: Table, key_schema_id: u32, value_schema_id: u32, now: Duration) {
-        if let Err(fault) = self.tables.registered(table, (key_schema_id, value_schema_id), &mut self.progress) {
-            self.stop(Stop::Fault(Box::new(fault)));
-            return;
-        }
-        self.advance(now);
+        let handled = match self.tables.registered(table, (key_schema_id, value_schema_id), &mut self.progress) {
+            Ok(effects) => {
+                self.load_again(effects);
+                self.resume_held(now)
+            }
+            Err(fault) => Err(fault),
+        };
+        self.handled(handled, now);
     }
 
     /// A reading of the server's clock.
@@ -288,7 +312,8 @@ impl Bridge {
             (Message::Begin(_), _) => Err(self.out_of_sequence("Begin inside a transaction")),
             (Message::Commit(commit), _) => self.commit(commit),
             (Message::Relation(relation), _) => {
-                self.relation(relation);
+                self.backfill.reshaped(&relation);
+                self.tables.relation(relation);
                 Ok(())
             }
             (Message::Origin | Message::Type, _) => Ok(()),
@@ -296,14 +321,32 @@ impl Bridge {
             (_, Stream::Between) => Err(self.out_of_sequence("a change outside a transaction")),
             (message, Stream::Skipping { events, .. }) => {
                 *events += events_of(&message);
+                if let Message::Logical(LogicalMessage { prefix: ddl::PREFIX, content, .. }) = message
+                    && let Ok(ddl) = Ddl::parse(content)
+                {
+                    self.tables.recall(ddl);
+                }
                 Ok(())
             }
             (Message::Logical(message), Stream::Within(open)) => {
-                let (event, begin) = (open.events, open.begin);
-                open.events += 1;
-                self.logical(message, event, begin, now)
+                let begin = open.begin;
+                self.logical(message, begin, now)
             }
-            (message, Stream::Within(_)) => self.change(start, message),
+            (message, Stream::Within(_)) => match self.tables.needs(&message) {
+                None => self.change(start, message),
+                Some(relation) => {
+                    self.held = Some(Held { start, sent_at_us, payload: payload.to_vec() });
+                    self.actions.push_back(Action::NeedSchema(relation));
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn resume_held(&mut self, now: Duration) -> Result<(), Fault> {
+        match self.held.take() {
+            Some(Held { start, sent_at_us, payload }) => self.message(start, sent_at_us, &payload, now),
+            None => Ok(()),
         }
     }
 
@@ -329,6 +372,10 @@ impl Bridge {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<(), Fault> {
+        if matches!(self.stream, Stream::Within(_)) {
+            let effects = self.tables.commit(&self.settings.rules)?;
+            self.load_again(effects);
+        }
         let stream = std::mem::replace(&mut self.stream, Stream::Between);
         let begun = match &stream {
             Stream::Between => return Err(self.out_of_sequence("Commit outside a transaction")),
@@ -378,25 +425,29 @@ impl Bridge {
         self.ledger.seal(end, commit, clock_us, self.backfill.remembered());
     }
 
-    fn relation(&mut self, relation: Relation) {
-        self.backfill.reshaped(&relation);
-        if self.tables.asks(&relation) {
-            self.actions.push_back(Action::NeedSchema(relation));
+    fn change(&mut self, start: Lsn, message: Message<'_>) -> Result<(), Fault> {
+        let mut emit = self.emit(start);
+        emit.change(message)?;
+        if let Some((schema, table)) = emit.incomplete {
+            self.reload_needed(&schema, &table, "a change of it came without the old row, and that is accepted");
         }
+        Ok(())
     }
 
-    fn change(&mut self, start: Lsn, message: Message<'_>) -> Result<(), Fault> {
+    fn emit(&mut self, row_lsn: Lsn) -> Emit<'_> {
         let Stream::Within(open) = &mut self.stream else { unreachable!("changes are handled within a transaction") };
-        let mut emit = Emit {
+        let (tables, left_out) = self.tables.by_oid();
+        Emit {
             open,
-            row_lsn: start,
-            tables: self.tables.known(),
+            row_lsn,
+            tables,
+            left_out,
             settings: &self.settings,
             outlet: &mut self.outlet,
             ledger: &mut self.ledger,
             backfill: &mut self.backfill,
-        };
-        emit.change(message)
+            incomplete: None,
+        }
     }
 
     /// Ships, closes and commits as far as what has come in allows.
@@ -405,7 +456,7 @@ impl Bridge {
             return;
         }
         if let Some(end) = self.ledger.take_commit() {
-            let progress = progress_record(&self.progress, end);
+            let progress = progress_record(&self.closing, end);
             self.actions.push_back(Action::Commit(Box::new(progress)));
             if !self.waiting.is_empty() {
                 self.watch.produced(true, now);
@@ -452,6 +503,7 @@ impl Bridge {
 
     fn close(&mut self, now: Duration) {
         self.ship(now);
+        self.closing.clone_from(&self.progress);
         self.ledger.close();
         self.closed(now);
     }
@@ -466,6 +518,7 @@ impl Bridge {
         }
         let through = self.last_commit(open);
         self.watch.sealed(open.begin, self.ledger.open_size().1.saturating_sub(open.bytes_before));
+        self.closing.clone_from(&self.progress);
         self.ledger.close_part(through);
         self.outlet.carry_over(&mut self.ledger);
         self.closed(now);

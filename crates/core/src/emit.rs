@@ -16,6 +16,7 @@ use crate::outlet::{Outlet, Place};
 use crate::pgoutput::{Begin, Message, Relation};
 use crate::relation::Table;
 use crate::route::{self, Change, Version};
+use crate::tables::LeftOut;
 
 /// A transaction that is being delivered.
 #[derive(Debug)]
@@ -34,10 +35,13 @@ pub(crate) struct Emit<'b> {
     pub(crate) open: &'b mut Open,
     pub(crate) row_lsn: Lsn,
     pub(crate) tables: &'b mut BTreeMap<u32, Table>,
+    pub(crate) left_out: &'b mut BTreeMap<u32, LeftOut>,
     pub(crate) settings: &'b Settings,
     pub(crate) outlet: &'b mut Outlet,
     pub(crate) ledger: &'b mut Ledger,
     pub(crate) backfill: &'b mut Backfill,
+    /// A table, by schema and name, one of whose changes was left out because it lacks the old row.
+    pub(crate) incomplete: Option<(String, String)>,
 }
 
 impl Emit<'_> {
@@ -63,7 +67,7 @@ impl Emit<'_> {
     }
 
     /// Counts an event; returns its index.
-    fn event(&mut self) -> u64 {
+    pub(crate) fn event(&mut self) -> u64 {
         self.open.events += 1;
         self.open.events - 1
     }
@@ -77,11 +81,25 @@ impl Emit<'_> {
         let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
         // Taken out so that the table can be numbered while the rest of self is written to.
         let Some(mut table) = self.tables.remove(&relation) else {
-            return Err(Fault::UnknownRelation { relation, position });
+            return match self.left_out.get_mut(&relation) {
+                None => Err(Fault::UnknownRelation { relation, position }),
+                Some(LeftOut { told: true, .. }) => Ok(()),
+                Some(left_out) => {
+                    left_out.told = true;
+                    let (schema, table) = (left_out.schema.clone(), left_out.table.clone());
+                    self.rows_gone(event, &schema, &table)
+                }
+            };
         };
         let written = decide(&table).and_then(|change| self.write(&mut table, event, change));
         let Relation { schema, table: name, .. } = &table.relation;
-        let written = written.map_err(|source| row_fault(schema, name, position, source));
+        let written = match written {
+            Err(RowFault::OldRowMissing) if self.settings.rules.accepts_missing(schema, name) => {
+                self.incomplete = Some((schema.clone(), name.clone()));
+                Ok(())
+            }
+            other => other.map_err(|source| row_fault(schema, name, position, source)),
+        };
         self.tables.insert(relation, table);
         written
     }
@@ -159,16 +177,22 @@ impl Emit<'_> {
         }
     }
 
-    /// One control record in every partition, at the same position.
     fn truncate(&mut self, relation: u32) -> Result<(), Fault> {
         let event = self.event();
-        let seq = Seq::of_event(event, Part::Record);
-        let position = self.outlet.position(self.open.begin.commit_lsn, seq);
-        let Some(table) = self.tables.get(&relation) else {
-            return Err(Fault::UnknownRelation { relation, position });
+        let position = self.outlet.position(self.open.begin.commit_lsn, Seq::of_event(event, Part::Record));
+        let (schema, table) = match (self.tables.get(&relation), self.left_out.get(&relation)) {
+            (Some(table), _) => (table.relation.schema.clone(), table.relation.table.clone()),
+            (None, Some(left_out)) => (left_out.schema.clone(), left_out.table.clone()),
+            (None, None) => return Err(Fault::UnknownRelation { relation, position }),
         };
         self.backfill.void(relation, "the table was emptied meanwhile");
-        let Relation { schema, table, .. } = &table.relation;
+        self.rows_gone(event, &schema, &table)
+    }
+
+    /// One control record in every partition, at the same position.
+    pub(crate) fn rows_gone(&mut self, event: u64, schema: &str, table: &str) -> Result<(), Fault> {
+        let seq = Seq::of_event(event, Part::Record);
+        let position = self.outlet.position(self.open.begin.commit_lsn, seq);
         let control = Control::truncate(schema, table);
         let key = ControlKey::of_table(self.settings.source.number, control.kind, schema, table);
         let Begin { commit_lsn, commit_time_us, .. } = self.open.begin;

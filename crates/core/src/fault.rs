@@ -11,7 +11,9 @@ use penstock_wire::plan::{PlanError, ValueError};
 use penstock_wire::position::Position;
 use penstock_wire::types::{NoDecimal, Refusal};
 
+use crate::ddl::message::DdlError;
 use crate::pgoutput::DecodeError;
+use crate::watch::Loss;
 
 /// What stops the bridge.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,22 @@ pub enum Fault {
         /// The timeout of Kafka transactions.
         timeout: Duration,
     },
+    /// The publication does not send what it must, from a place of the stream on.
+    #[error("publication {publication} was altered: it {what}")]
+    Publication {
+        /// Its name.
+        publication: String,
+        /// What it does not do, or should not.
+        what: String,
+    },
+    /// A message of the event triggers that this bridge cannot use.
+    #[error("after {after}: {source}")]
+    Ddl {
+        /// Everything before it was read.
+        after: EndLsn,
+        /// Why not.
+        source: DdlError,
+    },
     /// The server's history is not the one that was delivered.
     #[error(
         "the server's history is not the one that was delivered: {what} at {commit_lsn}; it was restored to an older state or replaced"
@@ -141,6 +159,28 @@ pub enum TableFault {
         /// The escaped name of both.
         avro: String,
     },
+    /// Another table bears the name, and nothing in the stream has told of it.
+    #[error(
+        "it is another table than the one that was captured (OID {found}, not {pinned}): that one was dropped or renamed, and the stream does not say what became of its rows"
+    )]
+    Recreated {
+        /// The pinned OID.
+        pinned: u32,
+        /// What the stream sends now.
+        found: u32,
+    },
+    /// The catalog shows what nothing in the stream has told.
+    #[error(transparent)]
+    Lost(#[from] Loss),
+    /// Taken out of the publication.
+    #[error("it was taken out of the publication: its changes from there on are not in the stream")]
+    Unpublished,
+    /// Published with a row filter or a column list.
+    #[error("it was given a row filter or a column list in the publication: some of its changes are not in the stream")]
+    Restricted,
+    /// Made unlogged.
+    #[error("it was made unlogged: its changes from there on are not in the stream")]
+    Unlogged,
     /// A column that was chosen to travel as a decimal cannot.
     #[error("column {column:?} cannot travel as a decimal: {reason}")]
     Decimal {
@@ -166,6 +206,11 @@ pub enum RowFault {
     /// The account column's value was not sent.
     #[error("the account column was not sent")]
     AccountUnknown,
+    /// An update or a delete without what it must tell of the old row.
+    #[error(
+        "the old row was not sent: the replica identity of the table, or of the partition that held the row, was not FULL"
+    )]
+    OldRowMissing,
     /// More or fewer columns than the table has.
     #[error("{found} columns where the table has {expected}")]
     Columns {
@@ -200,6 +245,12 @@ impl Fault {
                  and kafka.transaction_timeout_ms, or have it delivered in parts: faults.oversized_transaction = \"split\"."
                     .into()
             }
+            Self::Publication { publication, .. } => format!(
+                "ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate'); and list every captured table of which changes may be missing in tables.accept_missing: they are loaded again. Take them out of the list afterwards."
+            ),
+            Self::Ddl { .. } => {
+                "Run the version of Penstock whose `setup` installed the event triggers, or a newer one.".into()
+            }
             Self::History { .. } => {
                 "Do not delete anything. If the server was restored on purpose, the topic holds commits it no longer has: \
                  start a new topic with `penstock setup` under another name, or restore the right server."
@@ -218,7 +269,9 @@ impl TableFault {
                 )
             }
             Self::NoKey => {
-                format!("ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication.")
+                format!(
+                    "ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication. If it was dropped, list \"{schema}.{table}\" in tables.accept_missing: its changes are left out, and readers are told to drop its rows. Take it out of the list afterwards."
+                )
             }
             Self::KeyColumnMissing(_) | Self::KeySchema { .. } => {
                 format!(
@@ -226,13 +279,28 @@ impl TableFault {
                 )
             }
             Self::IdentityLacks(_) | Self::OutOfLine(_) => format!(
-                "ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL; changes made since it was taken away are not complete in the WAL: reload the table afterwards."
+                "ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL; changes made since it was taken away are not complete in the WAL. To go on behind them, list \"{schema}.{table}\" in tables.accept_missing: they are left out, and the table is loaded again. Take it out of the list afterwards."
             ),
             Self::ExcludedAbsent(column) => format!(
                 "List \"{schema}.{table}.{column}\" in tables.accept_absent. If it was renamed, list the new name in tables.exclude and in tables.accept_absent, too, before the bridge starts again."
             ),
             Self::Renamed { from } => format!(
-                "Rename {schema}.{table} back to {from}. Or go on with the new name: give it {from}'s rules in the configuration; readers keep {from}'s rows until the table is loaded again into a new topic."
+                "Rename {schema}.{table} back to {from} if nothing of it was written meanwhile. Or go on with the new name: give it {from}'s rules in the configuration, tables.exclude first of all, and list \"{schema}.{table}\" in tables.accept_missing: both names are loaded again. Take it out of that list afterwards."
+            ),
+            Self::Lost(Loss::Renamed { schema: to, table: now }) => format!(
+                "Rename it back. Or give {to}.{now} the rules of {schema}.{table} in the configuration, tables.exclude first of all, and list \"{schema}.{table}\" in tables.accept_missing: both names are loaded again. Take it out of that list afterwards. With Penstock's event triggers (`penstock setup`) the bridge goes on by itself."
+            ),
+            Self::Lost(Loss::Gone | Loss::Replaced { .. }) | Self::Recreated { .. } => format!(
+                "List \"{schema}.{table}\" in tables.accept_missing: readers' rows of it are replaced by a reload. Take it out of the list afterwards. With Penstock's event triggers (`penstock setup`) the bridge goes on by itself."
+            ),
+            Self::Unpublished => format!(
+                "To go on without it, list \"{schema}.{table}\" in tables.leave_out. To capture it further, add it to the publication again and list it in tables.accept_missing: it is loaded again. Take it out of that list afterwards."
+            ),
+            Self::Restricted => format!(
+                "Take the table out of the publication and add it again without filter or list, in one transaction; and list \"{schema}.{table}\" in tables.accept_missing: it is loaded again. Take it out of that list afterwards."
+            ),
+            Self::Unlogged => format!(
+                "ALTER TABLE {schema}.{table} SET LOGGED; and list \"{schema}.{table}\" in tables.accept_missing: it is loaded again. Take it out of that list afterwards."
             ),
             Self::RecordName { other, .. } => format!(
                 "Rename {schema}.{table} (its changes up to then cannot be captured), or take it out of the publication; {other} was captured first."
@@ -260,6 +328,9 @@ impl RowFault {
             Self::AccountUnknown | Self::Columns { .. } => {
                 format!("Check the replica identity of {schema}.{table} with `penstock check`, then start again.")
             }
+            Self::OldRowMissing => format!(
+                "ALTER TABLE … REPLICA IDENTITY FULL, of {schema}.{table} and of every partition of it. The change is in the WAL as it is: to go on behind it, list \"{schema}.{table}\" in tables.accept_missing; it is left out, and the table is loaded again. Take it out of the list afterwards."
+            ),
             Self::TooLarge { .. } => {
                 format!(
                     "All accounts wait behind it. Raise max.message.bytes of the topic (and limits.record_bytes_max), or exclude the large column of {schema}.{table}."

@@ -39,7 +39,7 @@ pub struct Settings {
 pub enum Action {
     /// Produce these records in the open Kafka transaction, beginning one if there is none.
     Produce(Batch),
-    /// Describe the relation from the catalog, register its schemas, answer with [`crate::bridge::Bridge::handle_schema_ready`].
+    /// Describe the relation from [`crate::bridge::Bridge::told`], or else from the catalog, register its schemas, answer with [`crate::bridge::Bridge::handle_schema_ready`].
     NeedSchema(Relation),
     /// Produce this progress record in the same Kafka transaction and commit it.
     Commit(Box<Progress>),

@@ -6,6 +6,7 @@
 pub mod backfill;
 pub mod batch;
 pub mod bridge;
+pub mod ddl;
 mod emit;
 pub mod fault;
 mod group;
@@ -21,3 +22,4 @@ pub mod resume;
 pub mod route;
 mod samples;
 mod tables;
+pub mod watch;

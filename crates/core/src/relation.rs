@@ -19,10 +19,49 @@ use crate::pgoutput::{Relation, ReplicaIdentity};
 /// What the configuration says about tables.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
+    /// Name of the publication that the stream is made of.
+    pub publication: String,
+    /// The tables that are asked for; `None`: all that are published.
+    pub capture: Option<Capture>,
     /// Account column of tables that name none of their own.
     pub account_column: String,
     /// By (schema, table).
     pub tables: BTreeMap<(String, String), TableRules>,
+}
+
+/// Which tables the configuration asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Capture {
+    /// Whatever is published is.
+    pub any: bool,
+    /// Schemas all of whose tables are.
+    pub schemas: BTreeSet<String>,
+    /// Tables by (schema, table).
+    pub tables: BTreeSet<(String, String)>,
+    /// Not these.
+    pub left_out: BTreeSet<(String, String)>,
+}
+
+impl Rules {
+    /// Whether the table is asked for.
+    pub(crate) fn captures(&self, schema: &str, table: &str) -> bool {
+        self.capture.as_ref().is_none_or(|capture| {
+            let name = (schema.to_owned(), table.to_owned());
+            let asked = capture.any || capture.schemas.contains(schema) || capture.tables.contains(&name);
+            asked && !capture.left_out.contains(&name)
+        })
+    }
+
+    /// What is excluded of a table stays so if it gets another name: rules go by names.
+    pub(crate) fn keep_secrets(&self, former: &(String, String), name: &(String, String)) -> bool {
+        let excluded = |name| self.tables.get(name).map(|rules| &rules.exclude);
+        excluded(former).is_none_or(|former| excluded(name).map_or(former.is_empty(), |now| former.is_subset(now)))
+    }
+
+    /// Changes that the stream lacks are accepted: the table is loaded again instead.
+    pub(crate) fn accepts_missing(&self, schema: &str, table: &str) -> bool {
+        self.tables.get(&(schema.to_owned(), table.to_owned())).is_some_and(|rules| rules.accept_missing)
+    }
 }
 
 /// What the configuration says about one table. Columns by name.
@@ -40,6 +79,8 @@ pub struct TableRules {
     pub accept_absent: BTreeSet<String>,
     /// Numeric columns that travel as an Avro decimal.
     pub decimal: BTreeSet<String>,
+    /// Changes that the stream lacks do not stop the bridge: the table is loaded again.
+    pub accept_missing: bool,
 }
 
 /// What the catalog adds to a Relation message; one entry a column, in its order.
@@ -64,6 +105,10 @@ pub struct Table {
     pub account: usize,
     /// Indexes of the key columns, in key order.
     pub key: Vec<usize>,
+    /// What an update or a delete sends of the old row holds its account and its key.
+    pub(crate) old_rows_tell: bool,
+    /// For each partition that does not send whole old rows under this name: by column, whether it sends it.
+    pub(crate) partial: Vec<Vec<bool>>,
     /// By column: an update of only such columns is dropped. Empty if there are none.
     pub ignored: Vec<bool>,
     order_commit: CommitLsn,
@@ -143,7 +188,9 @@ pub fn compile(
     let missing = |name: &String| TableFault::KeyColumnMissing(name.clone());
     let key =
         key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
-    check_identity(relation, facts, own, account, &key)?;
+    if !own.accept_missing {
+        check_identity(relation, facts, own, account, &key)?;
+    }
     let types = chosen_types(relation, facts, own, &key)?;
     let columns = relation.columns.iter().zip(types).map(|(column, type_info)| ColumnShape {
         name: column.name.clone(),
@@ -168,6 +215,8 @@ pub fn compile(
         relation: relation.clone(),
         plan,
         account,
+        partial: Vec::new(),
+        old_rows_tell: lacking(relation, account, &key).is_none(),
         key,
         ignored,
         order_commit: CommitLsn::default(),
@@ -201,6 +250,29 @@ fn chosen_types(
     types.collect()
 }
 
+/// If `other` may be a partition of `table`, and its old rows, which are sent as whole ones because the table's identity is
+/// FULL, hold its own identity's columns only: by column of the table, whether they do.
+///
+/// The server describes a partition and then sends its rows as the root's; it does not say which relation is a partition of
+/// which. One that has the same columns, and none of whose rows have come under its own name, may be.
+pub(crate) fn partial(table: &Relation, other: &Relation) -> Option<Vec<bool>> {
+    let full = ReplicaIdentity::Full;
+    if table.identity != full || other.identity == full || table.columns.len() != other.columns.len() {
+        return None;
+    }
+    let sent = |name: &String| {
+        let column = other.columns.iter().find(|column| column.name == *name)?;
+        Some(column.in_identity && other.identity != ReplicaIdentity::Nothing)
+    };
+    table.columns.iter().map(|column| sent(&column.name)).collect()
+}
+
+/// The first of the columns that every record needs which the replica identity does not hold.
+fn lacking(relation: &Relation, account: usize, key: &[usize]) -> Option<usize> {
+    let held = |index: usize| relation.identity != ReplicaIdentity::Nothing && relation.columns[index].in_identity;
+    std::iter::once(account).chain(key.iter().copied()).find(|index| !held(*index))
+}
+
 fn check_identity(
     relation: &Relation,
     facts: &CatalogFacts,
@@ -211,8 +283,7 @@ fn check_identity(
     if relation.identity == ReplicaIdentity::Full {
         return Ok(());
     }
-    let held = |index: usize| relation.identity != ReplicaIdentity::Nothing && relation.columns[index].in_identity;
-    if let Some(lacking) = std::iter::once(account).chain(key.iter().copied()).find(|index| !held(*index)) {
+    if let Some(lacking) = lacking(relation, account, key) {
         return Err(TableFault::IdentityLacks(relation.columns[lacking].name.clone()));
     }
     let tolerated = |name: &String| rules.exclude.contains(name) || rules.accept_unchanged.contains(name);

@@ -7,7 +7,7 @@ use penstock_wire::account::Account;
 use penstock_wire::column::Column;
 
 use crate::fault::RowFault;
-use crate::pgoutput::{OldTuple, Tuple};
+use crate::pgoutput::{OldTuple, ReplicaIdentity, Tuple};
 use crate::relation::Table;
 
 /// One version of a row, with the account it belongs to.
@@ -59,7 +59,11 @@ pub fn delete<'a>(table: &Table, old: &'a OldTuple<'a>) -> Result<Change<'a>, Ro
 /// An updated row; `new` has been through [`fill_unchanged`].
 pub fn update<'a>(table: &Table, old: Option<&'a OldTuple<'a>>, new: &'a Tuple<'a>) -> Result<Change<'a>, RowFault> {
     let after = version(table, &new.0, false)?;
-    let Some(old) = old else { return Ok(Change::Update { before: None, after }) };
+    let Some(old) = old else {
+        // No old row is sent where the identity's columns did not change: which is known only if it is not all of them.
+        let unchanged = table.old_rows_tell && table.relation.identity != ReplicaIdentity::Full;
+        return if unchanged { Ok(Change::Update { before: None, after }) } else { Err(RowFault::OldRowMissing) };
+    };
     let before = old_version(table, old)?;
     if before.account != after.account || key_differs(table, &before, &after) {
         return Ok(Change::Move { from: before, to: after });
@@ -72,9 +76,21 @@ pub fn update<'a>(table: &Table, old: Option<&'a OldTuple<'a>>, new: &'a Tuple<'
 
 fn old_version<'a>(table: &Table, old: &'a OldTuple<'a>) -> Result<Version<'a>, RowFault> {
     match old {
+        OldTuple::Identity(_) if !table.old_rows_tell || table.relation.identity == ReplicaIdentity::Full => {
+            Err(RowFault::OldRowMissing)
+        }
         OldTuple::Identity(Tuple(columns)) => version(table, columns, true),
+        // A partition sends what its own identity holds, as if it were the whole row of its root.
+        OldTuple::Full(Tuple(columns)) if table.partial.iter().any(|sent| only(sent, columns)) => {
+            Err(RowFault::OldRowMissing)
+        }
         OldTuple::Full(Tuple(columns)) => version(table, columns, false),
     }
+}
+
+/// Every column beyond those that were sent reads as NULL.
+fn only(sent: &[bool], columns: &[Column<'_>]) -> bool {
+    sent.iter().zip(columns).all(|(sent, column)| *sent || *column == Column::Null)
 }
 
 fn version<'a>(table: &Table, columns: &'a [Column<'a>], identity_only: bool) -> Result<Version<'a>, RowFault> {

@@ -92,6 +92,10 @@ pub struct KeyPin {
     pub columns: Vec<String>,
     /// The key schema's registry id.
     pub key_schema_id: u32,
+    /// OID of the table that bears the name; 0 if none does, or in records of older writers.
+    pub table_oid: u32,
+    /// OIDs of a partitioned table's leaves, rising.
+    pub leaves: Vec<u32>,
 }
 
 /// A type's name, as it was first seen: `format_type` may answer otherwise after a rename.
@@ -126,7 +130,9 @@ pub const PROGRESS_SCHEMA: &str = concat!(
     r#"{"name":"key_pins","type":{"type":"array","items":"#,
     r#"{"type":"record","name":"KeyPin","namespace":"penstock.wire","fields":["#,
     r#"{"name":"schema","type":"string"},{"name":"table","type":"string"},"#,
-    r#"{"name":"columns","type":{"type":"array","items":"string"}},{"name":"key_schema_id","type":"long"}]}}},"#,
+    r#"{"name":"columns","type":{"type":"array","items":"string"}},{"name":"key_schema_id","type":"long"},"#,
+    r#"{"name":"table_oid","type":"long","default":0},"#,
+    r#"{"name":"leaves","type":{"type":"array","items":"long"},"default":[]}]}}},"#,
     r#"{"name":"postgres_clock_us","type":"long"},{"name":"load_complete","type":"boolean"},"#,
     r#"{"name":"type_pins","type":{"type":"array","items":"#,
     r#"{"type":"record","name":"TypePin","namespace":"penstock.wire","fields":["#,
@@ -225,6 +231,8 @@ fn put_key_pin(out: &mut Vec<u8>, pin: &KeyPin) {
     put_bytes(out, pin.table.as_bytes());
     put_array(out, &pin.columns, |out, column| put_bytes(out, column.as_bytes()));
     put_long(out, i64::from(pin.key_schema_id));
+    put_long(out, i64::from(pin.table_oid));
+    put_array(out, &pin.leaves, |out, leaf| put_long(out, i64::from(*leaf)));
 }
 
 fn put_type_pin(out: &mut Vec<u8>, pin: &TypePin) {
@@ -263,6 +271,8 @@ fn key_pin(mut fields: Fields) -> Result<KeyPin, DecodeError> {
         table: fields.text("table")?,
         columns: fields.texts("columns")?,
         key_schema_id: fields.narrow("key_schema_id")?,
+        table_oid: fields.narrow("table_oid")?,
+        leaves: fields.narrows("leaves")?,
     })
 }
 
@@ -305,6 +315,8 @@ mod tests {
                 table: "grants".into(),
                 columns: vec!["id".into(), "größe".into()],
                 key_schema_id: 5,
+                table_oid: u32::MAX,
+                leaves: vec![16_390, u32::MAX],
             }],
             postgres_clock_us: 1_700_000_000_000_000,
             load_complete: true,
@@ -387,6 +399,23 @@ mod tests {
         let mut bytes = written.strip_suffix(&[0, 0, 0, 0, 0]).expect("the defaults come last").to_vec();
         bytes.extend([0, 0, 0, 0]);
         assert_eq!(Progress::decode_with(&older, &bytes).unwrap(), progress);
+    }
+
+    #[test]
+    fn a_record_of_a_writer_without_table_oids_is_read() {
+        let added = concat!(
+            r#",{"name":"table_oid","type":"long","default":0},"#,
+            r#"{"name":"leaves","type":{"type":"array","items":"long"},"default":[]}"#,
+        );
+        let older = PROGRESS_SCHEMA.replace(added, "");
+        assert_ne!(older, PROGRESS_SCHEMA);
+        let pins = vec![KeyPin { table_oid: 0, leaves: Vec::new(), ..example().key_pins.remove(0) }];
+        let progress = Progress { key_pins: pins, ..example() };
+        let mut bytes = body(&progress);
+        // Of the one pin: the registry id 5, then what older writers do not have, then the end of the array of pins.
+        let at = bytes.windows(4).rposition(|window| window == [10, 0, 0, 0]).unwrap();
+        bytes.drain(at + 1..at + 3);
+        assert_eq!(Progress::decode_with(&WriterSchema::parse(&older).unwrap(), &bytes).unwrap(), progress);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod names;
 mod publication;
 mod server;
 mod table;
+mod triggers;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ struct World {
     server: ServerFacts,
     publication: Option<Publication>,
     slot: Option<Slot>,
+    triggers: Triggers,
     tables: BTreeMap<TableName, Table>,
     settings: Vec<(&'static str, &'static str)>,
 }
@@ -69,6 +71,16 @@ fn table(name: &str) -> Table {
     }
 }
 
+fn partition(name: &str, identity: Identity) -> Partition {
+    Partition {
+        name: TableName::new("public", name),
+        kind: Kind::Ordinary,
+        persistence: Persistence::Permanent,
+        identity,
+        tells_truncate: true,
+    }
+}
+
 fn world() -> World {
     World {
         server: ServerFacts {
@@ -100,6 +112,7 @@ fn world() -> World {
             generated_columns: false,
             tables: [(policies(), Published::default())].into(),
         }),
+        triggers: Triggers::Whole,
         slot: Some(Slot {
             name: "penstock_portal".to_owned(),
             plugin: Some("pgoutput".to_owned()),
@@ -154,6 +167,7 @@ impl World {
             server: &self.server,
             publication: self.publication.as_ref(),
             slot: self.slot.as_ref(),
+            triggers: self.triggers,
             tables: &self.tables,
         };
         findings(&facts, &config).iter().map(ToString::to_string).collect()

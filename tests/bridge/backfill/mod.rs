@@ -1,6 +1,6 @@
 //! Rows that the stream does not bring.
 
 mod first_load;
-mod fold;
+pub mod fold;
 mod hazards;
 mod reloads;

@@ -124,9 +124,14 @@ pub struct Description {
     pub facts: CatalogFacts,
 }
 
-/// Why a scope cannot be reloaded.
+/// Why a scope has no ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused(pub String);
+pub enum Unsurveyed {
+    /// No captured table bears the name; what to look at.
+    NotCaptured(String),
+    /// It cannot be read; what mends it.
+    Refused(String),
+}
 
 /// Why a table cannot be described for a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,5 +142,14 @@ pub enum Undescribed {
     Refused(String),
 }
 
+impl Unsurveyed {
+    /// For people.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::NotCaptured(why) | Self::Refused(why) => why,
+        }
+    }
+}
+
 /// The ranges of a scope, or why there are none.
-pub type Surveyed = Result<Vec<ReloadRange>, Refused>;
+pub type Surveyed = Result<Vec<ReloadRange>, Unsurveyed>;

@@ -16,7 +16,7 @@
 //! How far reloads have come is sealed with the transaction that brings the rows ([`Remembered`]), so that progress and
 //! rows are one Kafka transaction. Marks carry the session's name: after a restart those of the one before mean nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ mod schedule;
 pub mod snapshot;
 mod visibility;
 
-use interface::{Ask, Chunk, Mark, Refused, Surveyed, Undescribed};
+use interface::{Ask, Chunk, Mark, Surveyed, Undescribed, Unsurveyed};
 use read::Read;
 use reloads::Reloads;
 pub(crate) use reloads::reopen;
@@ -101,7 +101,8 @@ pub(crate) struct Backfill {
     reloads: Reloads,
     marks: u64,
     expected: BTreeMap<Mark, Purpose>,
-    surveyed: BTreeSet<String>,
+    /// By id: whether the answer has come.
+    surveyed: BTreeMap<String, bool>,
     tables: BTreeMap<(String, String), Described>,
     reads: BTreeMap<u64, Read>,
     ranges: BTreeMap<(String, usize), Pace>,
@@ -120,7 +121,7 @@ impl Backfill {
             reloads: Reloads::new(progress),
             marks: 0,
             expected: BTreeMap::new(),
-            surveyed: BTreeSet::new(),
+            surveyed: BTreeMap::new(),
             tables: BTreeMap::new(),
             reads: BTreeMap::new(),
             ranges: BTreeMap::new(),
@@ -163,9 +164,10 @@ impl Backfill {
     }
 
     /// A table has to be read again, because of something the stream does not tell.
-    pub(crate) fn reload_table(&mut self, table: (String, String), id: String, why: &str) {
-        let scope = Scope { table: Some(table), account: None };
-        self.reloads.add(Reload { id, scope, why: why.to_owned(), ..Reload::default() });
+    /// `place` names where.
+    pub(crate) fn reload_table(&mut self, table: (String, String), place: &str, why: &str) {
+        self.reads.values_mut().filter(|read| read.table == table).for_each(|read| read.void("the table was altered"));
+        self.reloads.reload_table(table, place, why);
     }
 
     /// An operator's message; `place` names a reload that has no name of its own.
@@ -202,13 +204,14 @@ impl Backfill {
     }
 
     pub(crate) fn handle_surveyed(&mut self, id: &str, surveyed: Surveyed) {
+        self.surveyed.insert(id.to_owned(), true);
         match surveyed {
             Ok(ranges) => self.reloads.change(id, |reload| {
                 if reload.begin == Position::ZERO {
                     reload.ranges = ranges;
                 }
             }),
-            Err(Refused(why)) => self.refuse(id, why),
+            Err(Unsurveyed::NotCaptured(why) | Unsurveyed::Refused(why)) => self.refuse(id, why),
         }
     }
 

@@ -69,6 +69,20 @@ impl Reloads {
         }
     }
 
+    /// A table has to be read again. One that is asked for and has not begun does for all that happened until it begins.
+    pub(super) fn reload_table(&mut self, table: (String, String), place: &str, why: &str) {
+        let scope = Scope { table: Some(table), account: None };
+        let pending =
+            |reload: &Reload| reload.scope == scope && reload.begin == Position::ZERO && !reload.state.is_finished();
+        if self.now.reloads.iter().any(pending) {
+            return;
+        }
+        let taken = |id: &String| self.now.reloads.iter().any(|reload| reload.id == *id);
+        let mut ids = (0_u32..).map(|n| if n == 0 { place.to_owned() } else { format!("{place}-{n}") });
+        let id = ids.find(|id| !taken(id)).expect("there are more ids than reloads");
+        self.add(Reload { id, scope, why: why.to_owned(), ..Reload::default() });
+    }
+
     /// Changes one that is live.
     pub(super) fn change(&mut self, id: &str, change: impl FnOnce(&mut Reload)) {
         let live = |reload: &&mut Reload| reload.id == id && !reload.state.is_finished();

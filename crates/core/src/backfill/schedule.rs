@@ -43,11 +43,14 @@ pub(super) fn asks(backfill: &mut Backfill, limits: &Limits, rules: &Rules, now:
 /// What a reload needs before and behind its chunks.
 fn next_of_reload(backfill: &mut Backfill, reload: &Reload) -> Option<Ask> {
     let begun = reload.begin != Position::ZERO;
-    if !begun && backfill.surveyed.insert(reload.id.clone()) {
-        return Some(Ask::Survey { reload: reload.id.clone(), scope: reload.scope.clone() });
-    }
-    if reload.ranges.is_empty() {
-        return None;
+    match backfill.surveyed.get(&reload.id) {
+        Some(true) => {}
+        _ if begun => {}
+        Some(false) => return None,
+        None => {
+            backfill.surveyed.insert(reload.id.clone(), false);
+            return Some(Ask::Survey { reload: reload.id.clone(), scope: reload.scope.clone() });
+        }
     }
     let (purpose, is_mine): (_, fn(&Purpose, &str) -> bool) = if !begun {
         (Purpose::Begin(reload.id.clone()), |purpose, id| matches!(purpose, Purpose::Begin(reload) if reload == id))

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use penstock_wire::control::ControlKind;
+use penstock_wire::lsn::Lsn;
 use penstock_wire::reload::Reload;
 
 use super::{Action, Bridge, Stream};
 use crate::backfill::Due;
-use crate::backfill::interface::{Chunk, MARK_PREFIX, REQUEST_PREFIX, Surveyed, Undescribed};
+use crate::backfill::interface::{Chunk, MARK_PREFIX, REQUEST_PREFIX, Surveyed, Undescribed, Unsurveyed};
 use crate::backfill::place::Placing;
+use crate::ddl;
 use crate::fault::Fault;
 use crate::pgoutput::{Begin, LogicalMessage, Relation};
 use crate::relation::{CatalogFacts, Table};
@@ -54,9 +56,20 @@ impl Bridge {
 
     /// The ranges of a reload.
     pub fn handle_surveyed(&mut self, reload: &str, surveyed: Surveyed, now: Duration) {
+        let surveyed = self.of_former_table(reload, surveyed);
         self.backfill.handle_surveyed(reload, surveyed);
         self.ask_backfill(now);
         self.advance(now);
+    }
+
+    /// A table that was captured, and is not any more, has no rows to read: what readers hold of it has to go.
+    fn of_former_table(&self, reload: &str, surveyed: Surveyed) -> Surveyed {
+        let of_reload = self.reloads().iter().find(|known| known.id == reload);
+        let table = of_reload.and_then(|reload| reload.scope.table.as_ref());
+        match (surveyed, table) {
+            (Err(Unsurveyed::NotCaptured(_)), Some(name)) if self.tables.has_pinned(name) => Ok(Vec::new()),
+            (surveyed, _) => surveyed,
+        }
     }
 
     /// Compiles a table for a backfill; the answer goes to [`Self::handle_described`].
@@ -72,7 +85,7 @@ impl Bridge {
         now: Duration,
     ) {
         let pinned = described.and_then(|(mut table, ids)| {
-            let pinned = self.tables.pin(&mut table, ids, &mut self.progress);
+            let pinned = self.tables.registered_for_backfill(&mut table, ids, &mut self.progress);
             pinned.map(|()| table).map_err(|fault| Undescribed::Refused(format!("{fault}. {}", fault.remedy())))
         });
         self.backfill.handle_described(&name, pinned);
@@ -101,14 +114,14 @@ impl Bridge {
         }
     }
 
-    /// A transactional message within a transaction; `event` is its index.
-    pub(super) fn logical(
-        &mut self,
-        message: LogicalMessage<'_>,
-        event: u64,
-        begin: Begin,
-        now: Duration,
-    ) -> Result<(), Fault> {
+    /// A transactional message within a transaction, which counts as an event.
+    pub(super) fn logical(&mut self, message: LogicalMessage<'_>, begin: Begin, now: Duration) -> Result<(), Fault> {
+        if message.prefix == ddl::PREFIX {
+            self.ddl(message.content)?;
+            self.ask_backfill(now);
+            return Ok(());
+        }
+        let event = self.emit(Lsn(0)).event();
         match message.prefix {
             MARK_PREFIX => self.mark(message.content, event, begin, now),
             REQUEST_PREFIX => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use penstock_core::batch::Record;
 use penstock_core::bridge::{Action, Bridge, Settings, Stop, Wal};
+use penstock_core::fault::Fault;
 use penstock_core::ledger::Delivered;
 use penstock_core::limits::Limits;
 use penstock_core::oversize::Suspect;
@@ -49,6 +50,10 @@ pub struct World {
     pub commits: Vec<Progress>,
     pub confirmed: Vec<u64>,
     pub stopped: Option<Stop>,
+    /// Relations that were asked about, by name.
+    pub asked: Vec<String>,
+    /// Why one of them cannot be captured.
+    pub refused: Option<Fault>,
     pub now: Duration,
     start: Progress,
     large: Large,
@@ -85,6 +90,8 @@ impl World {
             commits: Vec::new(),
             confirmed: Vec::new(),
             stopped: None,
+            asked: Vec::new(),
+            refused: None,
             now: NOW,
             start,
             large,
@@ -157,12 +164,16 @@ impl World {
             match action {
                 Action::Produce(mut batch) => batch.drain().for_each(|record| self.produced(record)),
                 Action::NeedSchema(relation) => {
+                    self.asked.push(relation.table.clone());
                     let facts = facts(relation.columns.len());
-                    let table = self.bridge.describe(&relation, facts).expect("it can be captured");
-                    self.bridge.handle_schema_ready(table, 10, 11, self.now);
+                    match self.bridge.describe(&relation, facts) {
+                        Ok(table) => self.bridge.handle_schema_ready(table, 10, 11, self.now),
+                        Err(fault) => self.refused = Some(fault),
+                    }
                 }
                 Action::Commit(progress) => self.commit(*progress),
-                Action::Backfill(ask) => panic!("nobody asked for a reload: {ask:?}"),
+                // Reloads have a world of their own.
+                Action::Backfill(_) => {}
                 Action::Confirm(end) => self.confirmed.push(end.end_lsn.raw()),
                 Action::Stopped(stop) => self.stopped = Some(stop),
             }
@@ -203,6 +214,12 @@ pub fn begin(commit: u64, xid: u32) -> Vec<u8> {
 
 pub fn commit(commit: u64, end: u64) -> Vec<u8> {
     [&b"C\0"[..], &commit.to_be_bytes(), &end.to_be_bytes(), &0_i64.to_be_bytes()].concat()
+}
+
+/// A message of the event triggers.
+pub fn ddl(content: &str) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [b"M\x01\0\0\0\0\0\0\0\x01penstock.ddl\0", &length[..], content.as_bytes()].concat()
 }
 
 /// `public.t (id text, account text, note text)`, identity FULL, OID 16384.

@@ -89,6 +89,14 @@ impl Fields {
         self.items(name)?.into_iter().map(text).collect()
     }
 
+    pub(crate) fn narrows<T: TryFrom<i64>>(&mut self, name: &str) -> Result<Vec<T>, DecodeError> {
+        let number = |item| match item {
+            Value::Long(number) => T::try_from(number).map_err(|_| wrong(name, "numbers within their range")),
+            _ => Err(wrong(name, "an array of numbers")),
+        };
+        self.items(name)?.into_iter().map(number).collect()
+    }
+
     pub(crate) fn position(mut self) -> Result<Position, DecodeError> {
         Ok(Position {
             epoch: self.narrow("epoch")?,

@@ -78,6 +78,20 @@ impl ValueKind {
         ELEMENTS.iter().find(|kind| **kind == self).map_or(Self::String, |kind| Self::Array(Element(kind)))
     }
 
+    /// The kind of a type whose base (the type itself, or what a domain is made of) has this OID. `texts`: it is an enum or
+    /// citext; `element_texts`: the same of its elements, of a true array.
+    ///
+    /// Built-in types by their OID; enums and citext and arrays of them as texts; everything else, arrays of domains
+    /// included, as the literal that Postgres prints.
+    pub fn of_type(base_oid: u32, texts: bool, element_texts: Option<bool>) -> Self {
+        match (builtin(base_oid), texts, element_texts) {
+            (Some(kind), _, _) => kind,
+            (None, true, _) => Self::Text,
+            (None, false, Some(true)) => Self::Text.array(),
+            (None, false, Some(false) | None) => Self::String,
+        }
+    }
+
     /// Whether this is an array.
     pub const fn is_array(self) -> bool {
         matches!(self, Self::Array(_))

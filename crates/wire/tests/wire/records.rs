@@ -135,6 +135,8 @@ fn own_records() -> Vec<Value> {
             table: "samples".into(),
             columns: vec!["id".into()],
             key_schema_id: 11,
+            table_oid: 16_401,
+            leaves: vec![16_410, 16_417],
         }],
         postgres_clock_us: 1_715_938_305_000_000,
         load_complete: true,

@@ -56,15 +56,6 @@ fn replica_identity() {
     );
 }
 
-fn partition(name: &str, identity: Identity) -> Partition {
-    Partition {
-        name: TableName::new("public", name),
-        kind: Kind::Ordinary,
-        persistence: Persistence::Permanent,
-        identity,
-    }
-}
-
 #[test]
 fn partitions() {
     let partitioned = |w: &mut World, partitions: Vec<Partition>| {

@@ -42,7 +42,8 @@ struct World {
     /// In the open Kafka transaction.
     open: Vec<Stored>,
     undelivered: Vec<Delivered>,
-    committing: Option<Progress>,
+    /// With how many of those records it covers: what is produced meanwhile belongs to the next.
+    committing: Option<(Progress, usize)>,
     unread: usize,
     topic: Vec<Stored>,
     progress: Progress,
@@ -82,9 +83,9 @@ impl World {
 
     /// Killed; everything that is not in the topic is gone. A commit without its answer may have come through.
     fn crash(&mut self, commit_came_through: bool) {
-        if commit_came_through && let Some(progress) = self.committing.take() {
+        if commit_came_through && let Some((progress, records)) = self.committing.take() {
             self.progress = progress;
-            self.topic.append(&mut self.open);
+            self.topic.extend(self.open.drain(..records));
         }
         self.sessions += 1;
         self.bridge = Bridge::new(settings_of(self.sessions), self.progress.clone(), self.now);
@@ -125,9 +126,9 @@ impl World {
         } else if !self.undelivered.is_empty() {
             let reports = std::mem::take(&mut self.undelivered);
             self.bridge.handle_delivered(reports, self.now);
-        } else if let Some(progress) = self.committing.take() {
+        } else if let Some((progress, records)) = self.committing.take() {
             self.progress = progress;
-            self.topic.append(&mut self.open);
+            self.topic.extend(self.open.drain(..records));
             self.unread += 1;
             self.bridge.handle_committed(self.now);
         } else {
@@ -222,7 +223,7 @@ impl World {
                     self.schema = Some(WriterSchema::parse(table.plan.envelope_schema()).unwrap());
                     self.bridge.handle_schema_ready(table, 10, 11, self.now);
                 }
-                Action::Commit(progress) => self.committing = Some(*progress),
+                Action::Commit(progress) => self.committing = Some((*progress, self.open.len())),
                 Action::Backfill(ask) => self.asked.push(ask),
                 Action::Confirm(_) => {}
                 Action::Stopped(Stop::Shutdown) => panic!("nobody asked for it"),

@@ -1,0 +1,74 @@
+//! DDL that pgoutput does not announce: what the event triggers tell the bridge, and what it does.
+
+mod lagging;
+mod names;
+mod partitions;
+mod publication;
+mod rows;
+mod untold;
+
+use penstock_wire::control::ControlKind;
+use penstock_wire::event::Op;
+
+use crate::backfill::fold::{assert_same, fold, select};
+use crate::reader::{Content, Record};
+use crate::scene::{A, Scene, tell};
+use crate::world::wait;
+
+const TABLE: &str = "
+CREATE TABLE t (id int PRIMARY KEY, account_id uuid, v text);
+ALTER TABLE t REPLICA IDENTITY FULL;
+";
+
+/// A scene with row 1 of `t` in the topic.
+fn with_a_row(configuration: &str) -> Scene {
+    let mut scene = Scene::start(TABLE, configuration);
+    insert(&scene, 1);
+    assert_eq!(tell(&scene.records(), &["id"]), ["c (1)"]);
+    scene
+}
+
+fn insert(scene: &Scene, id: i32) {
+    scene.sql(&format!("INSERT INTO t (id, account_id, v) VALUES ({id}, '{A}', 'v')"));
+}
+
+/// Tables that the bridge says have to be loaded again, with the reason, in order: `t: …`.
+fn reloads(scene: &mut Scene) -> Vec<String> {
+    scene.world.wait_confirmed(&mut scene.bridge, crate::scene::PATIENCE);
+    let log = scene.bridge.log();
+    let told = log.lines().filter(|line| line.contains("has to be loaded again"));
+    let field = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!(" {name}=\"")).unwrap_or_else(|| panic!("no {name} in {line}"));
+        rest.split_once('"').expect("the field's end").0.to_owned()
+    };
+    told.map(|line| format!("{}: {}", field(line, "table"), field(line, "why"))).collect()
+}
+
+/// What the stream has brought, without what was loaded again.
+fn stream(scene: &Scene) -> Vec<Record> {
+    let mut records = scene.delivered();
+    records.retain(|record| match &record.content {
+        Content::Change(envelope) => envelope.op != Op::Read,
+        Content::Control(control) => !matches!(control.kind, ControlKind::ReloadBegin | ControlKind::ReloadEnd),
+        Content::Tombstone => true,
+    });
+    records
+}
+
+/// Waits until everything that had to be loaded again is, and compares what a reader holds with the tables.
+fn ends_as_the_tables(scene: &mut Scene, columns: &[(&str, &[&str])]) {
+    wait("reloads to end", crate::scene::PATIENCE, || {
+        let log = scene.bridge.log();
+        let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+        count("has to be loaded again") == count("state=\"done\"")
+    })
+    .unwrap_or_else(|late| panic!("{late}\n{}", scene.bridge.log()));
+    let records = scene.records();
+    assert_same(&fold(&records, columns), &select(&scene.world.database, columns));
+}
+
+/// Ends the bridge in order, for something to happen while it is down.
+fn stop_for_now(scene: &mut Scene) {
+    scene.bridge.signal("TERM");
+    assert!(scene.bridge.wait(crate::scene::PATIENCE).success());
+}
