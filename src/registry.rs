@@ -5,7 +5,13 @@
 //! relation versions, not here. A change that the registry's rule would take for harmless, and readers for other numbers,
 //! is refused where the rule refuses any ([`meaning`]). The file of trusted roots is read once, when the client is set up.
 
+mod difference;
+mod error;
 mod meaning;
+mod rules;
+
+pub use difference::Difference;
+pub use error::RegistryError;
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -25,6 +31,8 @@ use crate::health::Health;
 use crate::metrics::{Metrics, Registration};
 use crate::run::describe;
 use crate::tls::{TlsError, TlsMode, TlsOptions, refusal_behind};
+
+use rules::Rules;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -53,107 +61,13 @@ impl From<&config::Registry> for RegistryOptions {
     }
 }
 
-/// The registry refused, or what answers is no registry.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The compatibility rule of the subject forbids the schema.
-    #[error(
-        "the registry refuses the schema of subject {subject:?} as incompatible (409): {reason}. Nothing was written with it. \
-             Look at the difference with `penstock schema`, then either change the subject's compatibility rule or undo the change of the table"
-    )]
-    Incompatible {
-        /// The subject.
-        subject: String,
-        /// What the registry said.
-        reason: String,
-    },
-    /// The compatibility rule would let it pass, and readers would take older bytes for other numbers.
-    #[error(
-        "the schema of subject {subject:?} would give older records another meaning: {} was a string or a decimal of \
-         another scale, which Avro's rules take for the same, and a reader that resolves to the new schema would read wrong \
-         numbers. Nothing was written with it. Undo the change (tables.decimal, or the column's type), or let the subject's \
-         compatibility rule allow any change until it is registered", .fields.join(", ")
-    )]
-    Meaning {
-        /// The subject.
-        subject: String,
-        /// The fields.
-        fields: Vec<String>,
-    },
-    /// Any other refusal.
-    #[error(
-        "the registry refuses subject {subject:?} ({status}): {reason}. Check registry.url, its credentials and rights"
-    )]
-    Refused {
-        /// The subject, or the schema id asked for.
-        subject: String,
-        /// HTTP status.
-        status: u16,
-        /// What the registry said.
-        reason: String,
-    },
-    /// A successful answer without an id in it.
-    #[error(
-        "what answers at {url} is not a schema registry: {reason}. registry.url must be the base of a Confluent-compatible API"
-    )]
-    NotARegistry {
-        /// The URL.
-        url: String,
-        /// What was wrong with the answer.
-        reason: String,
-    },
-    /// It does not prove who it is.
-    #[error("the certificate of the registry at {url} is not trusted: {reason}. {advice}")]
-    Untrusted {
-        /// The URL.
-        url: String,
-        /// What is wrong with its certificate.
-        reason: CertificateError,
-        /// What the operator can do.
-        advice: &'static str,
-    },
-    /// It speaks another TLS than we do, or asks for what we do not have.
-    #[error(
-        "no TLS with the registry at {url}: {reason}. See its log: it may ask for a client certificate, which Penstock does not show it, or have no TLS version in common"
-    )]
-    Incommunicable {
-        /// The URL.
-        url: String,
-        /// What either side said.
-        reason: String,
-    },
-    /// The file of roots cannot be used.
-    #[error(
-        "registry.ca_certificate: {reason}. Name a PEM file of certificates that the user that runs Penstock may read"
-    )]
-    CaCertificate {
-        /// The file, and what is wrong with it.
-        reason: String,
-    },
-    /// Whoever asked does not wait.
-    #[error("the registry at {url} does not answer: {reason}. Check registry.url, and that it is up")]
-    Away {
-        /// The URL.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// The client cannot be set up.
-    #[error("cannot set up the registry's client for {url}: {reason}")]
-    Setup {
-        /// The URL.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-}
-
 /// Client of one registry.
 #[derive(Clone, Debug)]
 pub struct Registry {
     settings: SrSettings,
     url: String,
     metrics: Option<Metrics>,
+    rules: Rules,
 }
 
 /// What to do about a failed request.
@@ -174,7 +88,8 @@ impl Registry {
         let settings = builder
             .build_with(client(options)?)
             .map_err(|error| RegistryError::Setup { url: url.clone(), reason: error.error })?;
-        Ok(Self { settings, url, metrics: None })
+        let rules = Rules::new(options)?;
+        Ok(Self { settings, url, metrics: None, rules })
     }
 
     /// Counts what the registry answers.
@@ -192,14 +107,43 @@ impl Registry {
     /// ends the wait.
     pub async fn register(&self, subject: &str, schema: &str, health: &Health) -> Result<u32, RegistryError> {
         let attempt = || async {
-            if let Some(fields) = self.changed_meaning(subject, schema).await? {
-                return Ok(Err(RegistryError::Meaning { subject: subject.to_owned(), fields }));
+            if let Some(difference) = self.changed_meaning(subject, schema).await? {
+                return Ok(Err(RegistryError::Meaning { subject: subject.to_owned(), difference }));
             }
             post_schema(&self.settings, subject.to_owned(), avro(schema)).await.map(|registered| Ok(registered.id))
         };
-        let registered = self.persist(subject, health, attempt).await?;
+        let registered = match self.persist(subject, health, attempt).await {
+            Ok(registered) => registered,
+            Err(RegistryError::Incompatible { subject, reason, .. }) => {
+                let (rule, difference) = tokio::join!(self.rules.refusing(&subject), self.difference(&subject, schema));
+                return Err(RegistryError::Incompatible { subject, rule, difference, reason });
+            }
+            Err(error) => return Err(error),
+        };
         self.count(if registered.is_ok() { Registration::Registered } else { Registration::Refused });
         registered
+    }
+
+    /// Registers the schema of a table's key. Keys that are written already, with the schema `pinned`, never change: then
+    /// nothing is registered.
+    pub async fn register_key(
+        &self,
+        subject: &str,
+        schema: &str,
+        pinned: Option<u32>,
+        health: &Health,
+    ) -> Result<u32, RegistryError> {
+        if let Some(pinned) = pinned {
+            // One that the registry has lost cannot be compared; its id will tell.
+            let attempt = || async { unless_missing(get_schema_by_id(pinned, &self.settings).await) };
+            let known = self.persist(subject, health, attempt).await?;
+            let difference = known.and_then(|known| Difference::between(&known.schema, schema));
+            if let Some(difference) = difference.filter(|difference| !difference.is_empty()) {
+                self.count(Registration::Refused);
+                return Err(RegistryError::KeyChanged { subject: subject.to_owned(), pinned, difference });
+            }
+        }
+        self.register(subject, schema, health).await
     }
 
     /// The text of the schema with that id.
@@ -226,18 +170,26 @@ impl Registry {
 
     /// The fields that the schema would give another meaning than the newest one of the subject, if the subject's rule
     /// forbids that. A schema that the registry knows already was allowed then.
-    async fn changed_meaning(&self, subject: &str, schema: &str) -> Result<Option<Vec<String>>, SRCError> {
+    async fn changed_meaning(&self, subject: &str, schema: &str) -> Result<Option<Difference>, SRCError> {
         if !subject.ends_with(".Envelope") {
             return Ok(None);
         }
         let newest = unless_missing(get_schema_by_subject_and_version(&self.settings, subject, None).await)?;
-        let Some(change) = newest.and_then(|newest| meaning::change(&newest.schema, schema)) else { return Ok(None) };
+        let Some(newest) = newest else { return Ok(None) };
+        let Some(change) = meaning::change(&newest.schema, schema) else { return Ok(None) };
         let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
         if unless_missing(perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body)).await)?.is_some() {
             return Ok(None);
         }
         let allowed = is_compatible_schema(&self.settings, subject.to_owned(), avro(&change.question)).await?;
-        Ok((!allowed).then_some(change.fields))
+        let difference = Difference::between(&newest.schema, schema).unwrap_or_default().only(&change.fields);
+        Ok((!allowed).then_some(difference))
+    }
+
+    /// From the subject's newest schema to this one, if the registry tells it.
+    async fn difference(&self, subject: &str, schema: &str) -> Option<Difference> {
+        let newest = get_schema_by_subject_and_version(&self.settings, subject, None).await.ok()?;
+        Difference::between(&newest.schema, schema)
     }
 
     /// A failed request as an error, for whoever does not wait.
@@ -282,7 +234,7 @@ impl Registry {
         let subject = subject.to_owned();
         match status(&error.error) {
             Some(408 | 429) | Some(500..=599) => Verdict::Wait(format!("{}: {reason}", error.error)),
-            Some(409) => Verdict::Stop(RegistryError::Incompatible { subject, reason }),
+            Some(409) => Verdict::Stop(RegistryError::Incompatible { subject, rule: None, difference: None, reason }),
             Some(status) => Verdict::Stop(RegistryError::Refused { subject, status, reason }),
             None if error.error.starts_with("could not parse") || error.error.starts_with("Could not get id") => {
                 Verdict::Stop(RegistryError::NotARegistry { url: self.url.clone(), reason })

@@ -10,7 +10,7 @@ use penstock_wire::account::GLOBAL;
 use penstock_wire::reload::{ReloadRange, Scope};
 
 use super::sql::select_sql;
-use crate::catalog::{Catalog, CatalogError, Kind, Table};
+use crate::catalog::{Catalog, CatalogError, Column, Kind, Table};
 use crate::config::{Config, TableName, quote_identifier};
 use crate::run::describe;
 use crate::schema::captured;
@@ -85,13 +85,13 @@ async fn of_table(
     if let Err(found) = fitting(config, table) {
         return Ok(Err(found));
     }
-    let account_column = config.tables.account_column(&table.name);
-    if let (Some(account), Some(column)) = (account, table.column(account_column))
+    let account_column = account_column(config, table);
+    if let (Some(account), Some(column)) = (account, account_column)
         && let Err(found) = judge_account(catalog, table, &column.base_name, account).await?
     {
         return Ok(Err(found));
     }
-    let account = account.map(|account| (account_column, account));
+    let account = account_column.zip(account).map(|(column, account)| (column.name.as_str(), account));
     let columns = columns(config, table);
     let select = select_sql(&table.name, table.kind == Kind::Partitioned, &columns, account);
     let rows = match catalog.estimated_rows(&select).await {
@@ -109,9 +109,13 @@ async fn of_table(
     Ok(Ok(ranges(&table.name, keys, rows)))
 }
 
+/// The first of the names that the table has.
+fn account_column<'a>(config: &Config, table: &'a Table) -> Option<&'a Column> {
+    config.tables.account_columns(&table.name).iter().find_map(|name| table.column(name))
+}
+
 /// What compiling the table would refuse is told by then; this is what a range needs.
 fn fitting(config: &Config, table: &Table) -> Result<(), Found> {
-    let account = config.tables.account_column(&table.name);
     match table.kind {
         Kind::Ordinary | Kind::Partitioned => {}
         Kind::Foreign | Kind::Other => return Err(Found::Unfit(format!("{} is not a table", table.name))),
@@ -120,8 +124,9 @@ fn fitting(config: &Config, table: &Table) -> Result<(), Found> {
         let what = format!("{} has no primary key, and rows are read in its order; add one", table.name);
         return Err(Found::Unfit(what));
     }
-    if table.column(account).is_none() {
-        let what = format!("{} has no account column {account}; see tables.account_column", table.name);
+    if account_column(config, table).is_none() {
+        let names = config.tables.account_columns(&table.name).join(" or ");
+        let what = format!("{} has no account column {names}; see tables.account_column", table.name);
         return Err(Found::Unfit(what));
     }
     Ok(())

@@ -30,7 +30,7 @@ pub(super) struct Text<'a> {
 pub(super) struct Document {
     pub settings: BTreeMap<(&'static str, &'static str), Setting>,
     /// The `account_column` of each `[tables."schema.table"]`, by the table's name as written.
-    pub account_columns: BTreeMap<String, Item>,
+    pub account_columns: BTreeMap<String, (Vec<Item>, Origin)>,
     /// What could not even be put into this list.
     pub problems: Vec<Problem>,
     /// The file is no TOML: nothing in it was read, so complaints about missing settings would mislead.
@@ -140,10 +140,10 @@ impl Document {
             } else if !TABLE_KEYS.contains(&name.get_ref().as_ref()) {
                 let remedy = keys::suggest(name.get_ref(), TABLE_KEYS.iter().copied());
                 self.refuse(origin, key, "there is no such key", remedy);
-            } else if let Some(column) = value.get_ref().as_str() {
-                self.account_columns.insert(table.to_owned(), Item { text: column.to_owned(), origin });
+            } else if let Some(Value::List(columns)) = convert(text, Kind::Names, value) {
+                self.account_columns.insert(table.to_owned(), (columns, origin));
             } else {
-                self.refuse(origin, key, wrong_kind(value.get_ref()), format!("write {}", Kind::Text.expected()));
+                self.refuse(origin, key, wrong_kind(value.get_ref()), format!("write {}", Kind::Names.expected()));
             }
         }
     }
@@ -182,7 +182,9 @@ impl Document {
                 let remedy = match key.kind {
                     Kind::Map => format!("set {variable}__<NAME> for each name, with _ for each dot"),
                     Kind::Integer => "set a whole number".to_owned(),
-                    Kind::Text | Kind::Secret | Kind::Boolean | Kind::List => format!("set {}", key.kind.expected()),
+                    Kind::Text | Kind::Secret | Kind::Boolean | Kind::List | Kind::Names => {
+                        format!("set {}", key.kind.expected())
+                    }
                 };
                 self.refuse(origin, format!("{}.{}", key.section, key.name), "the value is of another kind", remedy);
             }
@@ -238,6 +240,10 @@ fn convert(text: &Text<'_>, kind: Kind, value: &Spanned<DeValue<'_>>) -> Option<
             };
             inner.as_array()?.iter().map(item).collect::<Option<_>>().map(Value::List)
         }
+        Kind::Names => match inner.as_str() {
+            Some(name) => Some(Value::List(vec![Item { text: name.to_owned(), origin: text.origin(value.span()) }])),
+            None => convert(text, Kind::List, value),
+        },
         Kind::Map => {
             let mut items = BTreeMap::new();
             flatten(text, "", inner.as_table()?, &mut items)?;
@@ -272,7 +278,7 @@ fn parse(kind: Kind, value: &str, origin: &Origin) -> Option<Value> {
         Kind::Text | Kind::Secret => Some(Value::Text(value.to_owned())),
         Kind::Integer => value.trim().replace('_', "").parse().ok().map(Value::Integer),
         Kind::Boolean => value.trim().parse().ok().map(Value::Boolean),
-        Kind::List => {
+        Kind::List | Kind::Names => {
             let items = value.split(',').map(str::trim).filter(|text| !text.is_empty());
             Some(Value::List(items.map(|text| Item { text: text.to_owned(), origin: origin.clone() }).collect()))
         }

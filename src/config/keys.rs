@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Boolean,
     /// A list of texts; comma-separated in a variable.
     List,
+    /// A text, or a list of texts; comma-separated in a variable.
+    Names,
     /// Free names with texts; in the file a table of its own.
     Map,
 }
@@ -25,6 +27,7 @@ impl Kind {
             Self::Integer => "a whole number, as in key = 10",
             Self::Boolean => "true or false",
             Self::List => "a list of texts, as in key = [\"one\", \"two\"]",
+            Self::Names => "a text, as in key = \"value\", or a list of texts",
             Self::Map => "a table of texts, as in [section.key] and below it name = \"value\"",
         }
     }
@@ -82,7 +85,7 @@ pub(super) const KEYS: &[Key] = &[
     key("registry", "timeout_ms", Kind::Integer),
     key("tables", "capture", Kind::List),
     key("tables", "leave_out", Kind::List),
-    key("tables", "account_column", Kind::Text),
+    key("tables", "account_column", Kind::Names),
     key("tables", "exclude", Kind::List),
     key("tables", "ignore_updates", Kind::List),
     key("tables", "accept_unchanged", Kind::List),

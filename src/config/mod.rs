@@ -127,8 +127,8 @@ pub struct Tables {
     pub capture: Vec<TablePattern>,
     /// Not captured although `capture` means them.
     pub leave_out: BTreeSet<TableName>,
-    account_column: String,
-    account_columns: BTreeMap<TableName, String>,
+    account_column: Vec<String>,
+    account_columns: BTreeMap<TableName, Vec<String>>,
     /// Columns that never leave the database.
     pub exclude: BTreeSet<ColumnName>,
     /// An update that changes only these is dropped.
@@ -276,19 +276,19 @@ impl Tables {
         listed && !self.leave_out.contains(table)
     }
 
-    /// The column that holds the table's account.
-    pub fn account_column(&self, table: &TableName) -> &str {
+    /// The names that the column with the table's account has had, the oldest first: the first that the table has counts.
+    pub fn account_columns(&self, table: &TableName) -> &[String] {
         self.account_columns.get(table).unwrap_or(&self.account_column)
     }
 
-    /// The account column of tables that have none of their own.
-    pub fn default_account_column(&self) -> &str {
+    /// The account columns of tables that have none of their own.
+    pub fn default_account_columns(&self) -> &[String] {
         &self.account_column
     }
 
-    /// The tables that have an account column of their own.
-    pub fn with_own_account_column(&self) -> impl Iterator<Item = (&TableName, &str)> {
-        self.account_columns.iter().map(|(table, column)| (table, column.as_str()))
+    /// The tables that have account columns of their own.
+    pub fn with_own_account_columns(&self) -> impl Iterator<Item = (&TableName, &[String])> {
+        self.account_columns.iter().map(|(table, columns)| (table, columns.as_slice()))
     }
 }
 

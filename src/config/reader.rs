@@ -42,6 +42,11 @@ impl<'a> Reader<'a> {
         self.document.settings.get(&key)
     }
 
+    /// Whether it was set at all.
+    pub(super) fn is_set(&self, key: Name) -> bool {
+        self.setting(key).is_some()
+    }
+
     /// Where the setting was made.
     pub(super) fn origin(&self, key: Name) -> Origin {
         self.setting(key).map_or(Origin::Nowhere, |setting| setting.origin.clone())

@@ -275,20 +275,29 @@ fn registry(reader: &mut Reader<'_>) -> Registry {
     }
 }
 
+const ACCOUNT_COLUMN: Name = ("tables", "account_column");
+
 fn tables(reader: &mut Reader<'_>, document: &Document) -> Tables {
     const COLUMN: &str = "write \"schema.table.column\", parts with dots in double quotes";
     let mut account_columns = BTreeMap::new();
-    for (name, column) in &document.account_columns {
+    for (name, (columns, origin)) in &document.account_columns {
         match name.parse::<TableName>() {
             Ok(table) => {
-                account_columns.insert(table, column.text.clone());
+                let columns: Vec<String> = columns.iter().map(|column| column.text.clone()).collect();
+                check_account_columns(&columns, origin, reader);
+                account_columns.insert(table, columns);
             }
             Err(error) => {
                 let remedy = "write [tables.\"schema.table\"], with the quotes";
-                reader.refuse(&column.origin, ("tables", "account_column"), error.to_string(), remedy);
+                reader.refuse(origin, ACCOUNT_COLUMN, error.to_string(), remedy);
             }
         }
     }
+    let account_column = match reader.is_set(ACCOUNT_COLUMN) {
+        true => reader.list::<String>(ACCOUNT_COLUMN, ""),
+        false => vec!["account_id".to_owned()],
+    };
+    check_account_columns(&account_column, &reader.origin(ACCOUNT_COLUMN), reader);
     let mut columns = |name| reader.list::<ColumnName>(("tables", name), COLUMN).into_iter().collect::<BTreeSet<_>>();
     Tables {
         exclude: columns("exclude"),
@@ -299,8 +308,14 @@ fn tables(reader: &mut Reader<'_>, document: &Document) -> Tables {
         leave_out: reader.list(("tables", "leave_out"), "write \"schema.table\"").into_iter().collect(),
         accept_missing: reader.list(("tables", "accept_missing"), "write \"schema.table\"").into_iter().collect(),
         capture: reader.list(("tables", "capture"), "write \"schema.table\" or \"schema.*\""),
-        account_column: reader.text(("tables", "account_column")).unwrap_or_else(|| "account_id".to_owned()),
+        account_column,
         account_columns,
+    }
+}
+
+fn check_account_columns(columns: &[String], origin: &Origin, reader: &mut Reader<'_>) {
+    if columns.is_empty() || columns.iter().any(|column| column.trim().is_empty()) {
+        reader.refuse(origin, ACCOUNT_COLUMN, "the value is empty", "name the column, or leave the key out");
     }
 }
 

@@ -87,7 +87,7 @@ fn twelve_lines_are_enough() {
     assert_eq!(config.limits.in_flight_bytes_max, penstock_core::limits::Limits::default().in_flight_bytes_max);
     let Backfill { workers, chunk_rows_max, chunk_bytes_max, rows_per_second } = config.backfill;
     assert_eq!((workers, chunk_rows_max, chunk_bytes_max, rows_per_second), (4, 5000, 2 << 20, 0));
-    assert_eq!(config.tables.account_column(&TableName::new("public", "policies")), "account_id");
+    assert_eq!(config.tables.account_columns(&TableName::new("public", "policies")), ["account_id"]);
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
 }
 
@@ -204,6 +204,8 @@ fn values_that_make_no_sense_are_refused_with_a_remedy() {
             "account_column = \"id\"",
             "tables.account_column: \"accounts\" is not of the form schema.table",
         ),
+        ("tables", "account_column = []", "tables.account_column: the value is empty"),
+        ("tables.\"public.a\"", "account_column = [\"id\", \"\"]", "tables.account_column: the value is empty"),
         (
             "limits",
             "group_bytes_max = 100_000_000",
@@ -317,8 +319,13 @@ fn tables_have_rules_of_their_own() {
     );
     let tables = load(&content, &[]).unwrap().tables;
     let accounts = TableName::new("public", "accounts");
-    assert_eq!(tables.account_column(&accounts), "id");
-    assert_eq!(tables.account_column(&TableName::new("public", "tokens")), "account_id");
+    assert_eq!(tables.account_columns(&accounts), ["id"]);
+    assert_eq!(tables.account_columns(&TableName::new("public", "tokens")), ["account_id"]);
+    let renamed = content.replace("\"id\"", "[\"id\", \"account\"]");
+    let environment = [("PENSTOCK_TABLES__ACCOUNT_COLUMN", "account_id, tenant_id")];
+    let renamed = load(&renamed, &environment).unwrap().tables;
+    assert_eq!(renamed.account_columns(&accounts), ["id", "account"]);
+    assert_eq!(renamed.account_columns(&TableName::new("public", "tokens")), ["account_id", "tenant_id"]);
     assert!(tables.captures(&accounts) && !tables.captures(&TableName::new("private", "accounts")));
     let tables_left_out = load(&minimal_with("tables", "leave_out = [\"public.accounts\"]"), &[]).unwrap().tables;
     assert!(!tables_left_out.captures(&accounts) && tables_left_out.captures(&TableName::new("public", "tokens")));

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::difference::{is_before, row_fields};
+
 /// What is asked instead, and about which fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
@@ -34,7 +36,7 @@ enum Meaning {
 pub(super) fn change(before: &str, after: &str) -> Option<Change> {
     let before: Value = serde_json::from_str(before).ok()?;
     let mut after: Value = serde_json::from_str(after).ok()?;
-    let meanings: BTreeMap<&str, Meaning> = fields(&before)?
+    let meanings: BTreeMap<&str, Meaning> = row_fields(&before)?
         .iter()
         .filter_map(|field| Some((field.get("name")?.as_str()?, meaning(field.get("type")?)?)))
         .collect();
@@ -54,19 +56,9 @@ pub(super) fn change(before: &str, after: &str) -> Option<Change> {
     (!changed.is_empty()).then(|| Change { fields: changed, question: after.to_string() })
 }
 
-/// The fields of an envelope's row, which `before` defines.
-fn fields(envelope: &Value) -> Option<&Vec<Value>> {
-    let before = envelope.get("fields")?.as_array()?.iter().find(|field| is_before(field))?;
-    before.get("type")?.as_array()?.iter().find_map(|branch| branch.get("fields")?.as_array())
-}
-
 fn fields_mut(envelope: &mut Value) -> Option<&mut Vec<Value>> {
     let before = envelope.get_mut("fields")?.as_array_mut()?.iter_mut().find(|field| is_before(field))?;
     before.get_mut("type")?.as_array_mut()?.iter_mut().find_map(|branch| branch.get_mut("fields")?.as_array_mut())
-}
-
-fn is_before(field: &Value) -> bool {
-    field.get("name").and_then(Value::as_str) == Some("before")
 }
 
 /// Of a nullable scalar.

@@ -10,13 +10,12 @@ use penstock_core::fault::Fault;
 use penstock_core::limits::Limits;
 use penstock_core::oversize::{Oversize, Policy};
 use penstock_core::pgoutput::Relation;
-use penstock_core::relation::{Capture, CatalogFacts, Rules, TableRules};
+use penstock_core::relation::{AccountColumns, Capture, CatalogFacts, Rules, Table, TableRules};
 use penstock_core::resume::{Pinned, Refusal};
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::dead_letter::DeadLetter;
 use penstock_wire::lsn::EndLsn;
 use penstock_wire::partition::{PartitionCountError, Partitioner};
-use penstock_wire::plan::Plan;
 use penstock_wire::progress::Progress;
 use penstock_wire::table::SourceInfo;
 use tokio::sync::Mutex;
@@ -78,6 +77,9 @@ pub enum RunError {
         /// The server's process.
         pid: i32,
     },
+    /// The publication holds a table that is not to be captured.
+    #[error("table {0} is published, but the configuration does not ask for it: nothing of it was written")]
+    NotCaptured(TableName),
     /// Nobody would be able to read it.
     #[error(transparent)]
     Partitions(#[from] PartitionCountError),
@@ -107,6 +109,7 @@ impl RunError {
             | Self::Registry(_)
             | Self::ProgressFormat(_)
             | Self::Findings(_)
+            | Self::NotCaptured(_)
             | Self::Partitions(_)
             | Self::Io { .. } => Class::Halt,
         }
@@ -127,6 +130,10 @@ impl RunError {
             Self::Topics(_) | Self::Progress(_) => {
                 Some("Check kafka.brokers, the credentials in kafka.properties, and that the brokers are up.".into())
             }
+            Self::NotCaptured(table) => Some(format!(
+                "ALTER PUBLICATION … DROP TABLE {}; keeps later rows of it out. Rows that it holds already stand in the WAL: add \"{table}\" to tables.capture (and take it out of tables.leave_out) to have them delivered, for there is no way past them that says nothing. What must not leave the database of it goes into tables.exclude.",
+                table.to_sql()
+            )),
             Self::ProgressFormat(_) => Some("Run the version of Penstock that wrote it, or a newer one.".into()),
         }
     }
@@ -304,8 +311,13 @@ impl Shell {
         (key, value)
     }
 
-    /// What the catalog adds to a relation message. Waits for Postgres; a relation it does not know is an error.
+    /// What the catalog adds to a relation message. Waits for Postgres; a relation it does not know is an error, and so is
+    /// one that nobody asked for: the publication can be changed while the bridge runs.
     pub(super) async fn facts(&self, relation: &Relation) -> Result<CatalogFacts, RunError> {
+        let name = TableName::new(relation.schema.clone(), relation.table.clone());
+        if !self.config.tables.captures(&name) {
+            return Err(RunError::NotCaptured(name));
+        }
         let mut catalog = self.catalog.lock().await;
         loop {
             match catalog.facts(relation).await {
@@ -324,25 +336,14 @@ impl Shell {
     }
 
     /// Registers a table's schemas: key id, value id.
-    pub(super) async fn register(&self, schemas: &TableSchemas) -> Result<(u32, u32), RunError> {
-        let key = self.registry.register(&schemas.key.0, &schemas.key.1, &self.health).await?;
-        let value = self.registry.register(&schemas.value.0, &schemas.value.1, &self.health).await?;
+    pub(super) async fn register(&self, table: &Table) -> Result<(u32, u32), RunError> {
+        let (topic, plan) = (&self.config.kafka.topic, &table.plan);
+        let (key, value) = (plan.key_subject(topic), plan.envelope_subject(topic));
+        let pinned = table.pinned_key_schema;
+        let key = self.registry.register_key(&key, plan.key_schema(), pinned, &self.health).await?;
+        let value = self.registry.register(&value, plan.envelope_schema(), &self.health).await?;
         Ok((key, value))
     }
-
-    pub(super) fn schemas_of(&self, plan: &Plan) -> TableSchemas {
-        let topic = &self.config.kafka.topic;
-        TableSchemas {
-            key: (plan.key_subject(topic), plan.key_schema().to_owned()),
-            value: (plan.envelope_subject(topic), plan.envelope_schema().to_owned()),
-        }
-    }
-}
-
-/// Subject and schema text of a table's key and value.
-pub struct TableSchemas {
-    key: (String, String),
-    value: (String, String),
 }
 
 /// How to reach Kafka.
@@ -377,17 +378,18 @@ pub fn pinned(config: &Config) -> Pinned {
 
 /// The configuration's view of tables, as the core wants it.
 pub fn rules(config: &Config) -> Rules {
+    let account = |names: &[String]| AccountColumns::new(names.iter().cloned());
     let mut rules = Rules {
         publication: config.source.publication.clone(),
         capture: capture(config),
-        account_column: config.tables.default_account_column().to_owned(),
+        account_column: account(config.tables.default_account_columns()),
         ..Rules::default()
     };
     let mut of = |table: &TableName, change: &mut dyn FnMut(&mut TableRules)| {
         change(rules.tables.entry((table.schema.clone(), table.table.clone())).or_default());
     };
-    for (table, column) in config.tables.with_own_account_column() {
-        of(table, &mut |rules| rules.account_column = Some(column.to_owned()));
+    for (table, columns) in config.tables.with_own_account_columns() {
+        of(table, &mut |rules| rules.account_column = Some(account(columns)));
     }
     for table in &config.tables.accept_missing {
         of(table, &mut |rules| rules.accept_missing = true);

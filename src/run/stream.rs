@@ -369,7 +369,7 @@ impl<'a> Streaming<'a> {
                 let table = described.map_err(|fault| SessionEnd::Fault(Box::new(fault)))?;
                 let shell = self.shell;
                 self.schema = Some(Box::pin(async move {
-                    let ids = shell.register(&shell.schemas_of(&table.plan)).await;
+                    let ids = shell.register(&table).await;
                     Step::Registered(Box::new(table), ids)
                 }));
             }
@@ -412,7 +412,7 @@ impl<'a> Streaming<'a> {
         {
             let shell = self.shell;
             self.registration = Some(Box::pin(async move {
-                let ids = shell.register(&shell.schemas_of(&table.plan)).await;
+                let ids = shell.register(&table).await;
                 (Box::new(table), ids)
             }));
         }

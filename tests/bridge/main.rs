@@ -15,6 +15,7 @@ mod oversized;
 mod planted;
 mod reader;
 mod scene;
+mod schema_change;
 mod semantics;
 mod sources;
 mod takeover;

@@ -11,7 +11,7 @@ use penstock_wire::partition::Partitioner;
 use penstock_wire::position::Position;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// One record.
@@ -48,10 +48,27 @@ impl Record {
 /// Reads the whole topic, up to its last stable offsets, and checks what holds for every topic: positions rise in every
 /// partition, each names its source's one before it, accounts are where they belong.
 pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
+    let mut schemas = Schemas { url: registry_url.to_owned(), known: BTreeMap::new() };
+    let mut records = Vec::new();
+    let partitions = each_message(bootstrap, topic, "read_committed", |message| {
+        records.push(decode(message, &mut schemas));
+    });
+    records.sort_by_key(|record| (record.partition, record.offset));
+    check_every_topic(&records, u32::try_from(partitions).expect("few partitions"));
+    records
+}
+
+/// Gives every message of a topic, up to where it ends for this isolation level. How many partitions there are.
+pub fn each_message(
+    bootstrap: &str,
+    topic: &str,
+    isolation: &str,
+    mut give: impl FnMut(&BorrowedMessage<'_>),
+) -> usize {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "test-reader")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         // The end of a partition is told only by a fetch that waited in vain.
@@ -66,13 +83,12 @@ pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
         assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("assign");
     }
     consumer.assign(&assignment).expect("assign");
-    let mut schemas = Schemas { url: registry_url.to_owned(), known: BTreeMap::new() };
-    let (mut records, mut ended) = (Vec::new(), vec![false; partitions]);
+    let mut ended = vec![false; partitions];
     while ended.contains(&false) {
         match consumer.poll(Duration::from_secs(30)) {
             Some(Ok(message)) => {
                 ended[usize::try_from(message.partition()).expect("a partition")] = false;
-                records.push(decode(&message, &mut schemas));
+                give(&message);
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 ended[usize::try_from(partition).expect("a partition")] = true
@@ -82,9 +98,7 @@ pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
             None => panic!("read {topic}: nothing for 30 s"),
         }
     }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    check_every_topic(&records, u32::try_from(partitions).expect("few partitions"));
-    records
+    partitions
 }
 
 fn decode(message: &impl Message, schemas: &mut Schemas) -> Record {
@@ -170,12 +184,16 @@ impl Schemas {
 
 /// The writer's schema, from the registry alone.
 fn fetch(url: &str, id: u32) -> WriterSchema {
+    WriterSchema::parse(&schema_text(url, id)).expect("an Avro schema")
+}
+
+/// What the registry knows under an id.
+pub fn schema_text(url: &str, id: u32) -> String {
     use penstock::health::Health;
     use penstock::registry::{Registry, RegistryOptions};
     let options =
         RegistryOptions { url: url.to_owned(), login: None, ca_certificate: None, timeout: Duration::from_secs(30) };
     let registry = Registry::new(&options).expect("a registry");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let text = runtime.block_on(registry.schema(id, &Health::default())).expect("a schema");
-    WriterSchema::parse(&text).expect("an Avro schema")
+    runtime.block_on(registry.schema(id, &Health::default())).expect("a schema")
 }

@@ -7,7 +7,7 @@ mod identity;
 mod moves;
 mod names;
 mod quiet;
-mod replay;
+pub mod replay;
 mod secrets;
 mod shape;
 mod transactions;

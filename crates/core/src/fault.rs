@@ -13,6 +13,7 @@ use penstock_wire::types::{NoDecimal, Refusal};
 
 use crate::ddl::message::DdlError;
 use crate::pgoutput::DecodeError;
+use crate::relation::AccountColumns;
 use crate::watch::Loss;
 
 /// What stops the bridge.
@@ -113,17 +114,30 @@ pub enum Fault {
 /// Why a table cannot be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum TableFault {
-    /// No column of the configured name.
-    #[error("it has no account column {0:?}")]
-    NoAccountColumn(String),
+    /// None of the configured names is a column's.
+    #[error("it has no account column {0}")]
+    NoAccountColumn(AccountColumns),
     /// No primary key and none pinned.
     #[error("it has no primary key")]
     NoKey,
-    /// A key column is gone or excluded.
+    /// A key column is gone, has another name or is excluded.
     #[error("key column {0:?}, pinned when the table was first captured, is not among its columns")]
     KeyColumnMissing(String),
-    /// The key would be written differently.
-    #[error("its key schema would change from registry id {pinned} to {found}; a table's key bytes never change")]
+    /// Nothing is pinned yet, and what the catalog calls the key by now was no column of these rows.
+    #[error("its primary key has column {0:?} by now, which was not among its columns when these rows were written")]
+    KeyColumnLater(String),
+    /// Rows are identified by other columns than the topic's keys are made of.
+    #[error("its primary key is ({}) by now; keys in the topic are made of ({})", .found.join(", "), .pinned.join(", "))]
+    KeyColumns {
+        /// The columns that keys are made of.
+        pinned: Vec<String>,
+        /// The primary key in the catalog.
+        found: Vec<String>,
+    },
+    /// The same key schema has another id.
+    #[error(
+        "the registry gives its key schema the id {found}, and keys in the topic are written with {pinned}; a table's key bytes never change"
+    )]
     KeySchema {
         /// The pinned id.
         pinned: u32,
@@ -263,9 +277,10 @@ impl Fault {
 impl TableFault {
     fn remedy(&self, schema: &str, table: &str) -> String {
         match self {
-            Self::NoAccountColumn(_) => {
+            Self::NoAccountColumn(columns) => {
                 format!(
-                    "Name the column that holds the account under [tables.\"{schema}.{table}\"] account_column, or take the table out of the publication."
+                    "If its account column was renamed, name both, the older one first: [tables.\"{schema}.{table}\"] account_column = [{}, \"the new name\"]. Else name the column that holds the account there, or take the table out of the publication.",
+                    columns.quoted()
                 )
             }
             Self::NoKey => {
@@ -273,11 +288,19 @@ impl TableFault {
                     "ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication. If it was dropped, list \"{schema}.{table}\" in tables.accept_missing: its changes are left out, and readers are told to drop its rows. Take it out of the list afterwards."
                 )
             }
-            Self::KeyColumnMissing(_) | Self::KeySchema { .. } => {
-                format!(
-                    "Undo the change of {schema}.{table}'s key, or capture the table into a new topic: keys already written cannot change."
-                )
-            }
+            Self::KeyColumnMissing(_) => format!(
+                "Keys already written cannot change, and rows of {schema}.{table} that were written without this column stand in the WAL: giving it back now does not bring the bridge past them. Begin a new topic (kafka.topic, source.slot) and load it."
+            ),
+            Self::KeyColumnLater(_) => format!(
+                "Rename the key's columns of {schema}.{table} back to what they were until the bridge has captured the table; a key that is captured keeps its columns."
+            ),
+            Self::KeyColumns { pinned, .. } => format!(
+                "Keys already written cannot change. Make ({}) the primary key of {schema}.{table} again, under these names. If the table needs the other key, begin a new topic (kafka.topic, source.slot) and load it.",
+                pinned.join(", ")
+            ),
+            Self::KeySchema { pinned, .. } => format!(
+                "Nothing of {schema}.{table} was written with it. Let registry.url be the registry that the topic was written with, or give that one back its schemas: id {pinned} must be this key's. If they are lost, begin a new topic (kafka.topic, source.slot) and load it."
+            ),
             Self::IdentityLacks(_) | Self::OutOfLine(_) => format!(
                 "ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL; changes made since it was taken away are not complete in the WAL. To go on behind them, list \"{schema}.{table}\" in tables.accept_missing: they are left out, and the table is loaded again. Take it out of the list afterwards."
             ),

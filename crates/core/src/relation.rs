@@ -24,7 +24,7 @@ pub struct Rules {
     /// The tables that are asked for; `None`: all that are published.
     pub capture: Option<Capture>,
     /// Account column of tables that name none of their own.
-    pub account_column: String,
+    pub account_column: AccountColumns,
     /// By (schema, table).
     pub tables: BTreeMap<(String, String), TableRules>,
 }
@@ -64,11 +64,48 @@ impl Rules {
     }
 }
 
+/// The names that a table's account column has had, the oldest first.
+///
+/// The WAL holds rows from before and after a RENAME COLUMN, sometimes in one transaction: what counts at a place is the
+/// first of the names that the table has there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountColumns(Vec<String>);
+
+impl AccountColumns {
+    /// In this order.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        Self(names.into_iter().collect())
+    }
+
+    /// The one that counts for a table that has columns of which `has` is true.
+    pub fn of(&self, has: impl Fn(&str) -> bool) -> Option<&str> {
+        self.0.iter().map(String::as_str).find(|name| has(name))
+    }
+
+    /// Each in double quotes, as a list in the configuration has them.
+    pub fn quoted(&self) -> String {
+        let quoted: Vec<String> = self.0.iter().map(|name| format!("{name:?}")).collect();
+        quoted.join(", ")
+    }
+}
+
+impl From<&str> for AccountColumns {
+    fn from(name: &str) -> Self {
+        Self(vec![name.to_owned()])
+    }
+}
+
+impl std::fmt::Display for AccountColumns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join(" or "))
+    }
+}
+
 /// What the configuration says about one table. Columns by name.
 #[derive(Clone, Debug, Default)]
 pub struct TableRules {
     /// Overrides the general account column.
-    pub account_column: Option<String>,
+    pub account_column: Option<AccountColumns>,
     /// Absent from schema, before and after.
     pub exclude: BTreeSet<String>,
     /// An update that changes only these is dropped.
@@ -109,6 +146,8 @@ pub struct Table {
     pub(crate) old_rows_tell: bool,
     /// For each partition that does not send whole old rows under this name: by column, whether it sends it.
     pub(crate) partial: Vec<Vec<bool>>,
+    /// The registry's id of the schema that keys in the topic are written with, if there are any.
+    pub pinned_key_schema: Option<u32>,
     /// By column: an update of only such columns is dropped. Empty if there are none.
     pub ignored: Vec<bool>,
     order_commit: CommitLsn,
@@ -130,9 +169,10 @@ pub struct Counts {
 }
 
 impl Table {
-    /// Goes on numbering where an older version of the same table stopped.
+    /// Goes on numbering and counting where an older version of the same table stopped.
     pub(crate) fn follows(&mut self, older: &Self) {
         (self.order_commit, self.order) = (older.order_commit, older.order);
+        self.counts = older.counts;
     }
 
     /// The next `data_collection_order` (1-based) within the transaction that commits at `commit`.
@@ -177,17 +217,22 @@ pub fn compile(
     if let Some(name) = own.exclude.difference(&own.accept_absent).find(absent) {
         return Err(TableFault::ExcludedAbsent(name.clone()));
     }
-    let account_column = own.account_column.as_ref().unwrap_or(&rules.account_column);
+    let account_columns = own.account_column.as_ref().unwrap_or(&rules.account_column);
     let captured =
         |name: &str| relation.columns.iter().position(|c| c.name == name).filter(|_| !own.exclude.contains(name));
-    let account = captured(account_column).ok_or_else(|| TableFault::NoAccountColumn(account_column.clone()))?;
+    let account = account_columns.of(|name| captured(name).is_some()).and_then(captured);
+    let account = account.ok_or_else(|| TableFault::NoAccountColumn(account_columns.clone()))?;
     let key_names = pin.map_or(&facts.primary_key, |pin| &pin.columns);
     if key_names.is_empty() {
         return Err(TableFault::NoKey);
     }
-    let missing = |name: &String| TableFault::KeyColumnMissing(name.clone());
+    let missing = |name: &String| match pin {
+        Some(_) => TableFault::KeyColumnMissing(name.clone()),
+        None => TableFault::KeyColumnLater(name.clone()),
+    };
     let key =
         key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
+    check_key(facts, pin)?;
     if !own.accept_missing {
         check_identity(relation, facts, own, account, &key)?;
     }
@@ -218,6 +263,7 @@ pub fn compile(
         partial: Vec::new(),
         old_rows_tell: lacking(relation, account, &key).is_none(),
         key,
+        pinned_key_schema: pin.map(|pin| pin.key_schema_id),
         ignored,
         order_commit: CommitLsn::default(),
         order: 0,
@@ -273,6 +319,17 @@ fn lacking(relation: &Relation, account: usize, key: &[usize]) -> Option<usize> 
     std::iter::once(account).chain(key.iter().copied()).find(|index| !held(*index))
 }
 
+/// Under REPLICA IDENTITY FULL the stream does not tell the primary key, and a topic whose keys are not unique any more
+/// folds two rows into one. The catalog may be ahead of this place: that stops the bridge sooner, never too late.
+fn check_key(facts: &CatalogFacts, pin: Option<&KeyPin>) -> Result<(), TableFault> {
+    match pin {
+        Some(pin) if !facts.primary_key.is_empty() && facts.primary_key != pin.columns => {
+            Err(TableFault::KeyColumns { pinned: pin.columns.clone(), found: facts.primary_key.clone() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn check_identity(
     relation: &Relation,
     facts: &CatalogFacts,
@@ -295,5 +352,86 @@ fn check_identity(
     match out_of_line {
         Some((column, _)) => Err(TableFault::OutOfLine(column.name.clone())),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pgoutput::RelationColumn;
+
+    fn relation(columns: &[&str]) -> Relation {
+        let column = |name: &&str| RelationColumn {
+            in_identity: true,
+            name: (*name).to_owned(),
+            type_oid: 25,
+            type_modifier: -1,
+        };
+        Relation {
+            id: 16_384,
+            schema: "public".into(),
+            table: "t".into(),
+            identity: ReplicaIdentity::Full,
+            columns: columns.iter().map(column).collect(),
+        }
+    }
+
+    fn compiled(columns: &[&str], rules: &Rules, pinned: Option<&[&str]>, key: &[&str]) -> Result<Table, TableFault> {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let text = TypeInfo { kind: ValueKind::Text, pg_type: "text".into(), pg_base: None };
+        let facts = CatalogFacts {
+            types: vec![text; columns.len()],
+            variable_length: vec![true; columns.len()],
+            primary_key: names(key),
+        };
+        let pin = pinned.map(|columns| KeyPin {
+            schema: "public".into(),
+            table: "t".into(),
+            columns: names(columns),
+            key_schema_id: 7,
+        });
+        let source = SourceInfo { name: "main".into(), number: 1, database: "db".into() };
+        compile(&relation(columns), &facts, rules, &source, "test", pin.as_ref(), false)
+    }
+
+    #[test]
+    fn the_first_of_the_accounts_names_that_the_table_has_counts() {
+        let account = AccountColumns::new(["account".to_owned(), "tenant".to_owned()]);
+        let rules = Rules { account_column: account.clone(), ..Rules::default() };
+        for (columns, index) in [
+            (["id", "account"].as_slice(), 1),
+            (&["tenant", "id"], 0),
+            // Both are there: a new column is filled before the old one goes.
+            (&["id", "tenant", "account"], 2),
+        ] {
+            assert_eq!(compiled(columns, &rules, None, &["id"]).unwrap().account, index, "{columns:?}");
+        }
+        let fault = compiled(&["id", "other"], &rules, None, &["id"]).unwrap_err();
+        assert!(matches!(&fault, TableFault::NoAccountColumn(columns) if *columns == account));
+        assert_eq!(fault.to_string(), "it has no account column account or tenant");
+
+        let excluded = TableRules { exclude: ["account".to_owned()].into(), ..TableRules::default() };
+        let tables = [(("public".to_owned(), "t".to_owned()), excluded)].into();
+        let rules = Rules { tables, ..rules };
+        let table = compiled(&["id", "account", "tenant"], &rules, None, &["id"]).unwrap();
+        assert_eq!(table.account, 2, "an excluded column is nobody's account");
+    }
+
+    #[test]
+    fn keys_are_made_of_the_pinned_columns_or_not_at_all() {
+        let rules = Rules { account_column: "account".into(), ..Rules::default() };
+        let found = |columns: &[&str], pinned: Option<&[&str]>, key: &[&str]| {
+            compiled(columns, &rules, pinned, key).map(|table| (table.key, table.pinned_key_schema))
+        };
+        let columns = ["account", "id", "other"];
+        assert_eq!(found(&columns, None, &["id"]).unwrap(), (vec![1], None));
+        assert_eq!(found(&columns, Some(&["id"]), &["id"]).unwrap(), (vec![1], Some(7)));
+        assert_eq!(found(&columns, Some(&["id"]), &[]).unwrap(), (vec![1], Some(7)), "the table is gone by now");
+        let fault = |columns: &[&str], pinned: Option<&[&str]>, key: &[&str]| found(columns, pinned, key).unwrap_err();
+        assert!(matches!(fault(&["account", "ident"], Some(&["id"]), &["ident"]), TableFault::KeyColumnMissing(_)));
+        assert!(matches!(fault(&columns, Some(&["id"]), &["other"]), TableFault::KeyColumns { .. }));
+        assert!(matches!(fault(&columns, Some(&["id"]), &["id", "account"]), TableFault::KeyColumns { .. }));
+        assert!(matches!(fault(&columns, Some(&["id", "other"]), &["other", "id"]), TableFault::KeyColumns { .. }));
+        assert!(matches!(fault(&columns, None, &["ident"]), TableFault::KeyColumnLater(_)));
     }
 }

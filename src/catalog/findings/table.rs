@@ -3,7 +3,7 @@
 use penstock_wire::types::{Decimal, NoDecimal, TypeInfo, ValueKind, builtin};
 
 use super::{Facts, Findings};
-use crate::catalog::{Identity, Kind, Persistence, Table};
+use crate::catalog::{Column, Identity, Kind, Persistence, Table};
 use crate::config::{ColumnName, Config, quote_identifier};
 
 /// Types whose canonical text can name an account: uuid, text, varchar, int2, int4, int8.
@@ -73,11 +73,13 @@ fn check_key(table: &Table, config: &Config, subject: &str, findings: &mut Findi
 }
 
 fn check_account(table: &Table, config: &Config, subject: &str, findings: &mut Findings) {
-    let name = config.tables.account_column(&table.name);
-    let Some(column) = table.column(name) else {
-        let near = super::did_you_mean(name, table.columns.iter().map(|column| column.name.as_str()));
+    let names = config.tables.account_columns(&table.name);
+    let Some((name, column)) = account_of(table, config) else {
+        let newest = names.last().map(String::as_str).unwrap_or_default();
+        let near = super::did_you_mean(newest, table.columns.iter().map(|column| column.name.as_str()));
+        let name = names.join(" or ");
         let remedy = format!(
-            "name the column that tells the account ([tables.{:?}] account_column = \"…\"), or list the table in tables.leave_out",
+            "name the column that tells the account ([tables.{:?}] account_column = \"…\"; if it was renamed, a list: the older name, then the newer), or list the table in tables.leave_out",
             table.name.to_string()
         );
         return findings.stop(subject, format!("it has no account column {name}{near}"), remedy);
@@ -93,6 +95,12 @@ fn check_account(table: &Table, config: &Config, subject: &str, findings: &mut F
     if !table.primary_key.iter().any(|key| key == name) {
         check_needed(table, config, name, "account", subject, findings);
     }
+}
+
+/// The column that tells the account: the first of its names that the table has by now.
+fn account_of<'a>(table: &'a Table, config: &'a Config) -> Option<(&'a str, &'a Column)> {
+    let names = config.tables.account_columns(&table.name);
+    names.iter().find_map(|name| table.column(name).map(|column| (name.as_str(), column)))
 }
 
 /// A column that every record needs must be there, be sent, and count.
@@ -138,9 +146,8 @@ fn check_identity(table: &Table, config: &Config, subject: &str, findings: &mut 
     if table.identity == Identity::Full {
         return;
     }
-    let account = config.tables.account_column(&table.name);
     let mut needed: Vec<&str> = table.primary_key.iter().map(String::as_str).collect();
-    if !needed.contains(&account) && table.column(account).is_some() {
+    if let Some((account, _)) = account_of(table, config).filter(|(name, _)| !needed.contains(name)) {
         needed.push(account);
     }
     let lacking: Vec<&str> = needed.into_iter().filter(|name| !table.identity_holds(name)).collect();
@@ -177,8 +184,8 @@ fn full(table: &crate::config::TableName) -> String {
 }
 
 fn check_columns(table: &Table, config: &Config, subject: &str, findings: &mut Findings) {
-    let account = config.tables.account_column(&table.name);
-    let counted = |name: &str| name == account || table.primary_key.iter().any(|key| key == name);
+    let account = account_of(table, config).map(|(name, _)| name);
+    let counted = |name: &str| Some(name) == account || table.primary_key.iter().any(|key| key == name);
     let excluded = |name: &str| config.tables.exclude.contains(&table.name.column(name));
     let generated =
         table.columns.iter().filter(|column| column.generated && !counted(&column.name) && !excluded(&column.name));
@@ -239,9 +246,10 @@ pub(super) fn check_names(facts: &Facts<'_>, config: &Config, findings: &mut Fin
             "correct the name; if the column was dropped or renamed, list it in tables.accept_absent, too, and the new name in both",
         );
     }
-    for what in config.tables.decimal.iter().filter_map(wrong) {
+    for what in config.tables.decimal.difference(&config.tables.accept_absent).filter_map(wrong) {
         // Readers would be promised a decimal and get a string.
-        findings.stop("tables.decimal", what, "correct the name, or remove it");
+        let remedy = "correct the name, or remove it; if the column was renamed or dropped, list it in tables.accept_absent, too";
+        findings.stop("tables.decimal", what, remedy);
     }
     for what in config.tables.ignore_updates.iter().filter_map(wrong) {
         findings.warn("tables.ignore_updates", what, "correct the name, or remove it");
@@ -249,7 +257,7 @@ pub(super) fn check_names(facts: &Facts<'_>, config: &Config, findings: &mut Fin
     for what in config.tables.accept_unchanged.iter().filter_map(wrong) {
         findings.warn("tables.accept_unchanged", what, "correct the name, or remove it");
     }
-    for (table, _) in config.tables.with_own_account_column() {
+    for (table, _) in config.tables.with_own_account_columns() {
         if !facts.tables.contains_key(table) {
             let near = near_table(facts, &table.to_string());
             findings.warn(

@@ -11,7 +11,7 @@ use crate::world::World;
 /// All that is fixed by the WAL, the configuration and the wire version: everything but the ids that a registry gives
 /// out.
 #[derive(Debug, PartialEq)]
-struct Fixed {
+pub struct Fixed {
     partition: i32,
     header: Header,
     key: Vec<u8>,
@@ -32,11 +32,13 @@ fn fixed(record: &Record) -> Fixed {
     }
 }
 
-fn topic(world: &World) -> Vec<Fixed> {
+/// All records of a world's topic.
+pub fn topic(world: &World) -> Vec<Fixed> {
     reader::read(&world.bootstrap, &world.registry_url, &world.topic).iter().map(fixed).collect()
 }
 
-fn set_up(world: &World) {
+/// Makes topics, publication and slot.
+pub fn set_up(world: &World) {
     let mut setup = world.spawn("setup", &[], &world.database);
     let status = setup.wait(PATIENCE);
     assert!(status.success(), "setup: {}", setup.log());

@@ -5,4 +5,5 @@ mod ddl;
 mod delivery;
 mod oversize;
 mod parts;
+mod shape;
 mod world;

@@ -224,8 +224,13 @@ pub fn ddl(content: &str) -> Vec<u8> {
 
 /// `public.t (id text, account text, note text)`, identity FULL, OID 16384.
 pub fn relation() -> Vec<u8> {
+    relation_of(["id", "account", "note"])
+}
+
+/// The same table with other names of its columns.
+pub fn relation_of(columns: [&str; 3]) -> Vec<u8> {
     let mut bytes = b"R\0\0\x40\0public\0t\0f\0\x03".to_vec();
-    for name in ["id", "account", "note"] {
+    for name in columns {
         bytes.push(1);
         bytes.extend_from_slice(name.as_bytes());
         bytes.extend_from_slice(b"\0\0\0\0\x19\xff\xff\xff\xff");

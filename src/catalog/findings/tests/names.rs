@@ -53,4 +53,11 @@ fn names_that_mean_nothing() {
         |w| w.set("TABLES__DECIMAL", "public.policies.amount"),
         &["stop tables.decimal: table public.policies has no column amount; correct the name"],
     );
+    check(
+        |w| {
+            w.set("TABLES__DECIMAL", "public.policies.amount");
+            w.set("TABLES__ACCEPT_ABSENT", "public.policies.amount");
+        },
+        &[],
+    );
 }

@@ -31,6 +31,13 @@ fn account_and_key_columns() {
             "stop table public.policies: it has no account column account_id (did you mean acount_id?); name the column that tells the account ([tables.\"public.policies\"] account_column",
         ],
     );
+    for names in ["tenant_id, account_id", "account_id, tenant_id"] {
+        check(|w| w.set("TABLES__ACCOUNT_COLUMN", names), &[]);
+    }
+    check(
+        |w| w.set("TABLES__ACCOUNT_COLUMN", "tenant_id, account"),
+        &["stop table public.policies: it has no account column tenant_id or account (did you mean account_id?)"],
+    );
     for (oid, fits) in [
         (UUID, true),
         (TEXT, true),
