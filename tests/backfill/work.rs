@@ -96,7 +96,7 @@ impl Work {
         ChunkRequest {
             number,
             account: None,
-            account_column: self.config.tables.account_column(&name).to_owned(),
+            account_column: self.config.tables.account_columns(&name)[0].clone(),
             key: facts.primary_key,
             columns: relation.columns.iter().map(|found| column(&found.name)).collect(),
             table: (relation.schema, relation.table),

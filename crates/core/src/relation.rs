@@ -389,6 +389,7 @@ mod tests {
             table: "t".into(),
             columns: names(columns),
             key_schema_id: 7,
+            ..KeyPin::default()
         });
         let source = SourceInfo { name: "main".into(), number: 1, database: "db".into() };
         compile(&relation(columns), &facts, rules, &source, "test", pin.as_ref(), false)
