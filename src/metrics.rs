@@ -162,7 +162,9 @@ impl Metrics {
             inner.commit_to_ack.observe(now_us.saturating_sub(oldest).max(0) as f64 / 1e6);
         }
         let mut sampled = self.sampled();
-        if end.oldest_commit_time_us.is_some() {
+        // A transaction that is delivered in part is not delivered.
+        let whole = end.end_lsn.covers(end.last_commit.last_event.commit_lsn);
+        if end.oldest_commit_time_us.is_some() && whole {
             sampled.last_commit_us = Some(end.last_commit.commit_time_us);
         }
         if end.postgres_clock_us > 0 {

@@ -1,9 +1,10 @@
-//! The newest progress record, for commands that only look.
+//! The newest progress records, for commands that only look.
 //!
 //! Unlike a bridge that starts, they fence nobody: the answer may be old by the time it is read.
 
 use std::time::Duration;
 
+use penstock_core::resume::Others;
 use penstock_wire::decode::{DecodeError, WriterSchema};
 use penstock_wire::progress::Progress;
 use tokio::time::{Instant, sleep, timeout};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::Config;
 use crate::health::Health;
 use crate::kafka::client::Brokers;
-use crate::kafka::progress::{ProgressError, Stored, read_newest};
+use crate::kafka::progress::{ProgressError, Stored, read_newest, read_others};
 use crate::kafka::readers::Readers;
 use crate::kafka::topics::{Names, TopicsError, describe_with};
 use crate::registry::{Registry, RegistryError};
@@ -47,30 +48,50 @@ pub async fn newest_progress(
     brokers: &Brokers,
     registry: &Registry,
 ) -> Result<Option<Progress>, StoredError> {
-    let topic = Names { changes: config.kafka.topic.clone() }.progress();
-    let readers = Readers::of(brokers).map_err(|source| TopicsError::Kafka { step: "configure a reader", source })?;
-    if describe_with(readers.clone(), &topic).await?.is_none() {
-        return Ok(None);
+    match read(config, brokers, read_newest).await? {
+        Some(Some(stored)) => decode(registry, stored).await.map(Some),
+        Some(None) | None => Ok(None),
     }
-    let Some(stored) = read(&readers, &topic, &config.source.name).await? else { return Ok(None) };
+}
+
+/// The newest progress of every other source of the topic.
+pub async fn other_progress(config: &Config, brokers: &Brokers, registry: &Registry) -> Result<Others, StoredError> {
+    let mut others = Others::new();
+    for (name, stored) in read(config, brokers, read_others).await?.unwrap_or_default() {
+        others.insert(name, decode(registry, stored).await?);
+    }
+    Ok(others)
+}
+
+async fn decode(registry: &Registry, stored: Stored) -> Result<Progress, StoredError> {
     let health = Health::default();
     let text = match timeout(REGISTRY_PATIENCE, registry.schema(stored.schema_id, &health)).await {
         Ok(text) => text?,
         Err(_) => return Err(StoredError::RegistryAway),
     };
     let writer = WriterSchema::parse(&text)?;
-    Ok(Some(Progress::decode_with(&writer, &stored.body)?))
+    Ok(Progress::decode_with(&writer, &stored.body)?)
 }
 
-async fn read(readers: &Readers, topic: &str, source_name: &str) -> Result<Option<Stored>, StoredError> {
+/// The answer to a question about the progress topic; `None` where there is no such topic.
+async fn read<T: Send + 'static>(
+    config: &Config,
+    brokers: &Brokers,
+    question: fn(&Readers, &str, &str) -> Result<T, ProgressError>,
+) -> Result<Option<T>, StoredError> {
+    let topic = Names { changes: config.kafka.topic.clone() }.progress();
+    let readers = Readers::of(brokers).map_err(|source| TopicsError::Kafka { step: "configure a reader", source })?;
+    if describe_with(readers.clone(), &topic).await?.is_none() {
+        return Ok(None);
+    }
     let deadline = Instant::now() + OPEN_PATIENCE;
     loop {
-        let (readers, topic, source_name) = (readers.clone(), topic.to_owned(), source_name.to_owned());
+        let (readers, topic, source_name) = (readers.clone(), topic.clone(), config.source.name.clone());
         // librdkafka's questions block.
-        let reading = tokio::task::spawn_blocking(move || read_newest(&readers, &topic, &source_name)).await;
+        let reading = tokio::task::spawn_blocking(move || question(&readers, &topic, &source_name)).await;
         match reading {
             Ok(Err(ProgressError::OpenTransaction { .. })) if Instant::now() < deadline => sleep(OPEN_PAUSE).await,
-            Ok(read) => return Ok(read?),
+            Ok(read) => return Ok(Some(read?)),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }

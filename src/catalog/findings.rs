@@ -3,7 +3,9 @@
 //! Pure: facts and configuration in, findings out, each with the SQL or setting that mends it. The order is that of
 //! mending: server, tables by name, publication, slot, configuration. Whether slot, progress and topic fit together is not judged here.
 
+mod collision;
 mod publication;
+mod rights;
 mod server;
 mod slot;
 mod table;
@@ -77,7 +79,9 @@ pub fn findings(facts: &Facts<'_>, config: &Config) -> Vec<Finding> {
     server::check(facts, config, &mut findings);
     for table in facts.examined(config) {
         table::check(table, config, &mut findings);
+        rights::check(table, &facts.server.role, config, &mut findings);
     }
+    collision::check(facts, config, &mut findings);
     publication::check(facts, config, &mut findings);
     slot::check(facts, config, &mut findings);
     triggers::check(facts, config, &mut findings);

@@ -20,6 +20,7 @@ mod server;
 mod session;
 mod setup;
 mod slot;
+mod slot_creation;
 mod table;
 mod triggers;
 mod types;

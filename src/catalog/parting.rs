@@ -97,6 +97,7 @@ mod tests {
             identity: Identity::Full,
             primary_key: vec!["b".to_owned(), "a\"".to_owned()],
             primary_key_deferrable: false,
+            schema_usable: true,
             columns: Vec::new(),
             partitions: Vec::new(),
         };

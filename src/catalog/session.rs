@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::error::CatalogError;
 use super::ordinary::Ordinary;
+use super::slot_creation::NewSlot;
 use crate::source::{ConnectOptions, startup_options};
 
 /// How long an answer may take: all questions read a few hundred rows of the catalog.
@@ -33,6 +34,8 @@ const SETTINGS: [(&str, &str); 5] = [
 pub struct Catalog {
     options: ConnectOptions,
     connection: Option<Ordinary>,
+    /// See [`super::slot_creation`].
+    pub(super) new_slot: Option<NewSlot>,
 }
 
 /// A parameter of a statement.
@@ -41,7 +44,7 @@ pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 impl Catalog {
     /// Connects at the first question.
     pub fn new(options: ConnectOptions) -> Self {
-        Self { options, connection: None }
+        Self { options, connection: None, new_slot: None }
     }
 
     /// Connects now, if that has not been done or the connection broke.

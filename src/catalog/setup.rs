@@ -6,10 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use penstock_wire::lsn::EndLsn;
-
 use super::error::CatalogError;
-use super::session::{Catalog, lsn};
+use super::session::Catalog;
 use super::table::Table;
 use super::triggers::{TRIGGERS_SQL, partition_sql};
 use crate::config::{TableName, quote_identifier};
@@ -24,11 +22,8 @@ pub enum Step<T> {
 }
 
 const CREATE_PUBLICATION: &str = "whether the publication could be created";
-const CREATE_SLOT: &str = "whether the slot could be created";
 const WRITERS: &str = "which transactions are running";
 const WRITERS_PAUSE: Duration = Duration::from_millis(50);
-
-const CREATE_SLOT_SQL: &str = "SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
 
 impl Catalog {
     /// Creates the publication for these tables unless one of the name exists.
@@ -42,21 +37,6 @@ impl Catalog {
         }
         self.run(CREATE_PUBLICATION, &publication_sql(name, tables), super::session::ANSWER_TIMEOUT).await?;
         Ok(Step::Made(()))
-    }
-
-    /// Creates the slot unless one of the name exists; gives the point from which on it sends everything.
-    ///
-    /// Waits for the transactions that are running, hence the limit. If it runs out, the slot may have been made or
-    /// not: whoever asks again finds out.
-    pub async fn create_slot(&mut self, name: &str, limit: Duration) -> Result<Step<EndLsn>, CatalogError> {
-        if self.slot(name).await?.is_some() {
-            return Ok(Step::Found);
-        }
-        let rows = self.ask_within(CREATE_SLOT, CREATE_SLOT_SQL, &[&name], limit).await?;
-        let point = rows.first().map(|row| lsn(row, CREATE_SLOT, "lsn")).transpose()?.flatten();
-        let missing =
-            || CatalogError::Answer { question: CREATE_SLOT, what: "no position came with the slot".to_owned() };
-        point.map(|point| Step::Made(EndLsn(point))).ok_or_else(missing)
     }
 
     /// Waits until every transaction that has written something by now has ended for everybody's eyes; whether that came

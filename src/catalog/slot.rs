@@ -58,6 +58,13 @@ pub struct Slot {
     pub inactive_since: Option<String>,
 }
 
+impl Slot {
+    /// The server process that is still making it: it waits for transactions that run.
+    pub fn maker(&self) -> Option<i32> {
+        self.active_pid.filter(|_| self.logical && self.confirmed_lsn.is_none())
+    }
+}
+
 /// Whether the WAL that the slot needs is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WalStatus {

@@ -17,7 +17,7 @@ const TABLES: &str = "which tables there are";
 const TABLES_SQL: &str = "
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, c.relispartition AS is_partition,
        c.relpersistence::text AS persistence, c.relreplident::text AS identity,
-       coalesce(not pk.indimmediate, false) AS deferrable,
+       coalesce(not pk.indimmediate, false) AS deferrable, has_schema_privilege(n.oid, 'USAGE') AS schema_usable,
        ARRAY(SELECT a.attname::text FROM unnest(pk.indkey::int2[]) WITH ORDINALITY AS k(number, place)
                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
               WHERE k.place <= pk.indnkeyatts ORDER BY k.place) AS primary_key,
@@ -45,7 +45,7 @@ WITH RECURSIVE base (oid, base, modifier) AS (
 SELECT a.attrelid AS table_oid, a.attname::text AS name, a.attnum AS number, a.atttypid AS type_oid, a.atttypmod AS modifier,
        format_type(a.atttypid, a.atttypmod) AS type_name, base.base AS base_oid,
        format_type(base.base, greatest(base.modifier, a.atttypmod)) AS base_name, a.attnotnull AS not_null,
-       a.attgenerated <> '' AS generated, t.typlen = -1 AND t.typstorage <> 'p' AS out_of_line
+       a.attgenerated <> '' AS generated, has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable, t.typlen = -1 AND t.typstorage <> 'p' AS out_of_line
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN base ON base.oid = a.atttypid
@@ -81,6 +81,8 @@ pub struct Table {
     pub primary_key: Vec<String>,
     /// A deferrable primary key cannot be a replica identity.
     pub primary_key_deferrable: bool,
+    /// The role may use the schema that it is in.
+    pub schema_usable: bool,
     /// In the table's order, generated ones included.
     pub columns: Vec<Column>,
     /// The leaves that hold a partitioned table's rows.
@@ -103,6 +105,8 @@ pub struct Column {
     pub base_name: String,
     pub not_null: bool,
     pub generated: bool,
+    /// The role may SELECT it.
+    pub readable: bool,
     /// Large values of the type are stored outside the row and not sent again when an update leaves them alone.
     pub out_of_line: bool,
 }
@@ -239,6 +243,7 @@ fn read_table(row: &Row) -> Result<Table, CatalogError> {
         identity: identity(&text("identity")?, column(row, TABLES, "identity_index")?),
         primary_key: column(row, TABLES, "primary_key")?,
         primary_key_deferrable: column(row, TABLES, "deferrable")?,
+        schema_usable: column(row, TABLES, "schema_usable")?,
         columns: Vec::new(),
         partitions: Vec::new(),
     })
@@ -260,6 +265,7 @@ fn read_column(row: &Row) -> Result<Column, CatalogError> {
         base_name: column(row, COLUMNS, "base_name")?,
         not_null: column(row, COLUMNS, "not_null")?,
         generated: column(row, COLUMNS, "generated")?,
+        readable: column(row, COLUMNS, "readable")?,
         out_of_line: column(row, COLUMNS, "out_of_line")?,
     })
 }

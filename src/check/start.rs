@@ -3,7 +3,7 @@
 //! The bridge may be running. So they are read in the order in which each can only have grown: the slot, then progress,
 //! which is never behind it, then the topic and the server, which are never behind progress.
 
-use penstock_core::resume::{Decision, Pinned, Refusal, Server, Slot, Topic, decide};
+use penstock_core::resume::{Decision, Others, Refusal, Server, Slot, Topic, decide};
 use penstock_wire::progress::Progress;
 use penstock_wire::reload::Scope;
 
@@ -15,11 +15,11 @@ use crate::kafka::client::Brokers;
 use crate::kafka::topics::{TopicsError, describe as describe_topic};
 use crate::moment::format_us;
 use crate::registry::Registry;
-use crate::run::{describe, rows_text};
+use crate::run::{describe, pinned, rows_text};
 use crate::schema::captured;
 use crate::source::{Connection, SourceError, SystemIdentity};
 use crate::status::reloads::line;
-use crate::stored::{StoredError, newest_progress};
+use crate::stored::{StoredError, newest_progress, other_progress};
 
 const SUBJECT: &str = "start";
 const MISSING: &str = "rows that captured tables held before the first start were never delivered";
@@ -79,12 +79,21 @@ async fn ask(
     from_now: bool,
     report: &mut Report,
 ) -> Result<bool, StartError> {
-    let slot = catalog.slot(&config.source.slot).await?.map(|slot| Slot {
+    let slot = catalog.slot(&config.source.slot).await?;
+    if slot.as_ref().is_some_and(|slot| slot.maker().is_some()) {
+        // The slot's own finding says it.
+        return Ok(true);
+    }
+    let slot = slot.map(|slot| Slot {
         lost: slot.wal_status == Some(WalStatus::Lost),
         confirmed: slot.confirmed_lsn.unwrap_or_default(),
         name: slot.name,
     });
     let progress = newest_progress(config, brokers, registry).await?;
+    let others = match &progress {
+        Some(_) => Others::new(),
+        None => other_progress(config, brokers, registry).await?,
+    };
     let topic = describe_topic(brokers, &config.kafka.topic).await?;
     let topic = topic.map(|state| Topic { id: state.id, ends: state.offsets.iter().map(|(_, end)| *end).collect() });
     let identity = identify(config).await?;
@@ -94,14 +103,12 @@ async fn ask(
         timeline: identity.timeline,
         flushed: identity.flushed,
     };
-    let pinned = Pinned {
-        source_number: config.source.number,
-        slot: config.source.slot.clone(),
-        partitions: config.kafka.partitions,
-    };
-    match decide(&pinned, &server, slot.as_ref(), progress, topic.as_ref()) {
+    match decide(&pinned(config), &server, slot.as_ref(), progress, &others, topic.as_ref()) {
         Ok(Decision::Resume(progress)) => resume(config, catalog, &progress, from_now, report).await?,
-        Ok(Decision::FirstStart) => first_start(config, catalog, from_now, report).await?,
+        Ok(Decision::FirstStart) => {
+            report.look(SUBJECT, beside(&others, topic.as_ref()));
+            first_start(config, catalog, from_now, report).await?;
+        }
         // The topic's own finding says it.
         Err(Refusal::Repartitioned { .. }) => {}
         Err(refusal) => {
@@ -142,13 +149,25 @@ async fn resume(
     Ok(())
 }
 
+/// What a first start finds in the topic.
+fn beside(others: &Others, topic: Option<&Topic>) -> String {
+    let writes_here = |progress: &Progress| topic.is_some_and(|topic| topic.id == progress.topic_id);
+    let found: Vec<&str> =
+        others.iter().filter(|(_, progress)| writes_here(progress)).map(|(name, _)| name.as_str()).collect();
+    match found.is_empty() {
+        true => "first start: there is neither slot nor progress, and the topic is empty or not there".to_owned(),
+        false => {
+            format!("first start: there is neither slot nor progress, and the topic is that of {}", found.join(", "))
+        }
+    }
+}
+
 async fn first_start(
     config: &Config,
     catalog: &mut Catalog,
     from_now: bool,
     report: &mut Report,
 ) -> Result<(), StartError> {
-    report.look(SUBJECT, "first start: there is neither slot nor progress, and the topic is empty or not there");
     let tables = captured(config, catalog).await?;
     if let Some(rows) = rows_text(&catalog.rows(&tables).await?) {
         load(config, catalog, format!("these tables already hold rows: {rows}"), from_now, report).await?;

@@ -80,9 +80,12 @@ fn slot_text(name: &str, slot: &SlotSample) -> String {
 
 fn progress_text(status: &Status) -> String {
     let Some(progress) = status.newest() else { return String::new() };
-    let last = match (status.last_commit_us(), status.last_commit_age_s()) {
-        (Some(micros), Some(age_s)) => format!("last delivered commit {age_s:.1} s ago ({})", format_us(micros)),
-        _ => "no commit delivered in this epoch".to_owned(),
+    let last = match (status.in_part(), status.last_commit_us(), status.last_commit_age_s()) {
+        (Some(part), ..) => {
+            format!("transaction {}, committed {}, is delivered in part", part.xid, format_us(part.commit_time_us))
+        }
+        (None, Some(micros), Some(age_s)) => format!("last delivered commit {age_s:.1} s ago ({})", format_us(micros)),
+        (None, ..) => "no commit delivered in this epoch".to_owned(),
     };
     let load = if progress.load_complete { "load complete" } else { "load incomplete" };
     let mut text = format!(

@@ -15,7 +15,8 @@ const OWNED: &[(&[&str], &str)] = &[
     (&["bootstrap.servers", "metadata.broker.list"], "set kafka.brokers"),
     (&["transactional.id"], "it is derived from source.name, so that a successor fences its predecessor"),
     (&["transaction.timeout.ms"], "set kafka.transaction_timeout_ms"),
-    (&["enable.idempotence", "enable.gapless.guarantee"], "exactly-once delivery needs it; it is always on"),
+    (&["enable.idempotence"], "exactly-once delivery needs it; it is always on"),
+    (&["enable.gapless.guarantee"], "a batch that fails spoils its transaction, whatever this says"),
     (
         &["acks", "request.required.acks"],
         "the slot is only acknowledged behind records on all replicas; it is always all",

@@ -1,4 +1,4 @@
-//! Reads the newest progress record of a source. An older one is never the answer.
+//! Reads the newest progress record of a source, or of all the others. An older one is never the answer.
 //!
 //! Called after `init_transactions` has fenced every predecessor: what is to be found then is final. A transaction of
 //! another source that is still open hides records behind it from `read_committed`, so the last stable offset has to
@@ -60,6 +60,50 @@ fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> ProgressError {
 /// The newest progress of `source_name`, or `None` if it never wrote any. Blocks for seconds at most; an open
 /// transaction of another source is an error to be retried.
 pub fn read_newest(readers: &Readers, topic: &str, source_name: &str) -> Result<Option<Stored>, ProgressError> {
+    let (start, end) = stable_bounds(readers, topic)?;
+    let mut look_back = LOOK_BACK;
+    loop {
+        let from = end.saturating_sub(look_back).max(start);
+        let newest = newest_from(readers.committed(), topic, from, |key| key == source_name.as_bytes())?;
+        if !newest.is_empty() || from == start {
+            return newest.into_values().next().map(Raw::framed).transpose();
+        }
+        look_back = look_back.saturating_mul(4);
+    }
+}
+
+/// The newest progress of every source but `source_name`, by name: reads the whole topic, because a source may have
+/// stopped long ago. Blocks; an open transaction is an error to be retried.
+pub fn read_others(
+    readers: &Readers,
+    topic: &str,
+    source_name: &str,
+) -> Result<BTreeMap<String, Stored>, ProgressError> {
+    let (start, _) = stable_bounds(readers, topic)?;
+    let newest = newest_from(readers.committed(), topic, start, |key| key != source_name.as_bytes())?;
+    // A source's name is UTF-8: another key is no bridge's. A source whose progress was deleted by hand was given up.
+    let named = newest.into_iter().filter_map(|(key, raw)| Some((String::from_utf8(key).ok()?, raw)));
+    let known = named.filter(|(_, raw)| !raw.value.is_empty());
+    known.map(|(name, raw)| Ok((name, raw.framed()?))).collect()
+}
+
+/// A record's offset and value; a tombstone's is empty.
+struct Raw {
+    offset: i64,
+    value: Vec<u8>,
+}
+
+impl Raw {
+    fn framed(self) -> Result<Stored, ProgressError> {
+        let (schema_id, body) =
+            framing::split(&self.value).map_err(|error| ProgressError::Malformed(self.offset, error))?;
+        Ok(Stored { schema_id, body: body.to_vec() })
+    }
+}
+
+/// The offsets of the first record kept and behind the last one, where nothing in the topic is hidden from a
+/// `read_committed` reader.
+fn stable_bounds(readers: &Readers, topic: &str) -> Result<(i64, i64), ProgressError> {
     let committed = readers.committed();
     let place = (topic.to_owned(), 0);
     let only = |offsets: BTreeMap<Place, i64>| {
@@ -72,36 +116,28 @@ pub fn read_newest(readers: &Readers, topic: &str, source_name: &str) -> Result<
     if stable_end < end {
         return Err(ProgressError::OpenTransaction { stable_end, end });
     }
-    let mut look_back = LOOK_BACK;
-    loop {
-        let from = end.saturating_sub(look_back).max(start);
-        let newest = newest_from(committed, topic, source_name, from)?;
-        if newest.is_some() || from == start {
-            return Ok(newest);
-        }
-        look_back = look_back.saturating_mul(4);
-    }
+    Ok((start, end))
 }
 
+/// The newest records under the wanted keys.
 fn newest_from(
     consumer: &BaseConsumer,
     topic: &str,
-    source_name: &str,
     from: i64,
-) -> Result<Option<Stored>, ProgressError> {
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<BTreeMap<Vec<u8>, Raw>, ProgressError> {
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, 0, Offset::Offset(from)).map_err(kafka("assign"))?;
     consumer.assign(&assignment).map_err(kafka("assign"))?;
-    let mut newest = None;
+    let mut newest = BTreeMap::new();
     loop {
         match consumer.poll(TIMEOUT) {
-            Some(Ok(message)) if message.key() == Some(source_name.as_bytes()) => {
-                let value = message.payload().unwrap_or_default();
-                let malformed = |error| ProgressError::Malformed(message.offset(), error);
-                let (schema_id, body) = framing::split(value).map_err(malformed)?;
-                newest = Some(Stored { schema_id, body: body.to_vec() });
+            Some(Ok(message)) => {
+                if let Some(key) = message.key().filter(|key| wanted(key)) {
+                    let value = message.payload().unwrap_or_default().to_vec();
+                    newest.insert(key.to_vec(), Raw { offset: message.offset(), value });
+                }
             }
-            Some(Ok(_)) => {}
             // The end was at or behind the high watermark before the reading began.
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(newest),
             Some(Err(error)) => return Err(kafka("read progress")(error)),

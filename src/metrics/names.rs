@@ -99,7 +99,7 @@ pub const DELIVERED_LAG: Metric = gauge(
 pub const LAST_COMMIT: Metric = gauge(
     "penstock_last_delivered_commit_timestamp_seconds",
     &[],
-    "Commit time of the newest transaction that is durable in Kafka; stands still while nobody writes",
+    "Commit time of the newest transaction that is wholly durable in Kafka; stands still while nobody writes",
     "",
 );
 pub const DELIVERED_THROUGH: Metric = gauge(

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_core::ledger::LastCommit;
-use penstock_wire::lsn::Lsn;
+use penstock_wire::lsn::{CommitLsn, Lsn};
+use penstock_wire::position::{Position, Seq};
 use penstock_wire::reload::{Reload, ReloadRange, ReloadState};
 
 use super::*;
@@ -196,6 +197,15 @@ fn a_heartbeat_moves_freshness_and_no_commit_time() {
     assert_eq!(series["penstock_groups_committed_total"], 1.0);
     assert_eq!(series["penstock_commit_to_ack_seconds_count"], 0.0);
     assert!(!series.contains_key("penstock_last_delivered_commit_timestamp_seconds"));
+}
+
+#[test]
+fn a_part_of_a_transaction_moves_no_commit_time() {
+    let metrics = Metrics::new();
+    let last_event = Position { epoch: 1, commit_lsn: CommitLsn::new(9), seq: Seq(8) };
+    let last_commit = LastCommit { last_event, ..group(None).last_commit };
+    metrics.committed(&GroupEnd { last_commit, ..group(Some(3_000_000)) }, 7_000_000);
+    assert!(!later(&metrics, 0).contains_key("penstock_last_delivered_commit_timestamp_seconds"));
 }
 
 #[test]

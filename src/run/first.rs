@@ -1,29 +1,39 @@
 //! The first start: makes what does not exist, in the order that loses nothing.
 //!
-//! Topics, then the publication and the event triggers, then the slot: a slot decodes with the catalog of its own time and must not be older
-//! than its publication. A first start happens only where slot, progress and records are all absent.
+//! Topics, then the publication and the event triggers, then the slot: a slot decodes with the catalog of its own time and
+//! must not be older than its publication. A first start happens only where slot, progress and records are all absent, or the
+//! records are other sources'. Two sources that begin at the same moment under one number can miss each other: each looks
+//! twice, and the second time when it has been fenced in, right before its first record.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use penstock_core::resume::{self, Refusal, Server};
-use penstock_wire::lsn::{EndLsn, Lsn};
+use penstock_core::resume::{self, Others};
+use penstock_wire::lsn::EndLsn;
 
+use super::describe;
 use super::fencing::readers;
-use super::opening::{Fresh, Start, pinned, slot, stored_progress, topic};
-use super::shell::{RunError, Shell};
+use super::opening::{Fresh, Start, other_progress, server, slot, stored_progress, topic};
+use super::shell::{RunError, Shell, pinned};
 use crate::catalog::findings::{Facts, Severity, findings};
 use crate::catalog::{Catalog, CatalogError, Rows, Step, Table, mute_partitions};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
+use crate::source::SystemIdentity;
 
 /// Creating a slot waits for every transaction that is running.
 const SLOT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long the server may take to take back a slot.
+const UNDO_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for what was committed before the slot and cannot be seen yet.
 const WRITERS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes what a first start needs; `None` where something exists already, which the opening then judges.
-pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, RunError> {
+pub(super) async fn make(shell: &Shell, start: Start, identity: &SystemIdentity) -> Result<Option<Fresh>, RunError> {
+    // Before anything is found wrong with it.
+    if let Some(pid) = maker(shell).await? {
+        return Err(RunError::SlotUnfinished { slot: shell.slot().to_owned(), pid });
+    }
     preflight(shell).await?;
     if slot(shell).await?.is_some() {
         if start.setup_only {
@@ -33,15 +43,32 @@ pub(super) async fn make(shell: &Shell, start: Start) -> Result<Option<Fresh>, R
         return Ok(None);
     }
     let readers = readers(shell)?;
-    if let Some(progress) = stored_progress(shell, &readers).await? {
-        let refusal = Refusal::ProgressWithoutSlot { slot: progress.slot, end: progress.end_lsn };
-        return Err(RunError::Refused(Box::new(refusal)));
-    }
-    // Without slot and progress nothing is asked of the server.
-    let nothing = Server { system_identifier: 0, database_oid: 0, timeline: 0, flushed: Lsn(0) };
-    let decision = resume::decide(&pinned(shell), &nothing, None, None, topic(shell, &readers).await?.as_ref());
+    let stored = stored_progress(shell, &readers).await?;
+    let others = if stored.is_none() { other_progress(shell, &readers).await? } else { Others::new() };
+    let (server, topic) = (server(shell, identity).await?, topic(shell, &readers).await?);
+    let decision = resume::decide(&pinned(&shell.config), &server, None, stored, &others, topic.as_ref());
     decision.map_err(|refusal| RunError::Refused(Box::new(refusal)))?;
     create(shell, start).await.map(Some)
+}
+
+/// The server process that is making the slot.
+async fn maker(shell: &Shell) -> Result<Option<i32>, RunError> {
+    Ok(shell.catalog.lock().await.slot(shell.slot()).await?.and_then(|slot| slot.maker()))
+}
+
+/// Where [`make`] failed or was not waited for: a slot that nobody knows the beginning of is not left behind.
+pub(super) async fn unmake(shell: &Shell) {
+    let slot = shell.slot();
+    let undone = async { shell.catalog.lock().await.undo_slot(slot, UNDO_PATIENCE).await };
+    match tokio::time::timeout(UNDO_PATIENCE, undone).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => tracing::warn!(slot, "the slot that was being made is left; the next start says what to do"),
+        Ok(Err(error)) => {
+            let error = describe(&error);
+            tracing::warn!(slot, error, "the slot that was being made may be left; the next start says what to do");
+        }
+        Err(_) => tracing::warn!(slot, "Postgres does not answer; the slot that was being made may be left"),
+    }
 }
 
 /// What `check` finds and would stop the bridge, but for what a first start makes itself.
@@ -99,6 +126,7 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
         Some(rows) => format!("incomplete: rows from before the first start follow by a reload: {rows}"),
     };
     let clock_us = catalog.clock_reading().await?.clock_us;
+    catalog.keep_slot();
     Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
 }
 
@@ -132,7 +160,7 @@ pub fn rows_text(rows: &BTreeMap<TableName, Rows>) -> Option<String> {
     let held = rows.iter().filter(|(_, rows)| rows.any != Some(false));
     let texts: Vec<String> = held
         .map(|(name, rows)| match (rows.any, rows.estimate) {
-            (None, _) => format!("{}.{} (cannot be read)", name.schema, name.table),
+            (None, _) => format!("{}.{} (cannot be read: see penstock check)", name.schema, name.table),
             (_, Some(estimate)) if estimate > 0 => format!("{}.{} (about {estimate} rows)", name.schema, name.table),
             _ => format!("{}.{} (some rows)", name.schema, name.table),
         })

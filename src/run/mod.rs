@@ -29,7 +29,7 @@ mod topic_watch;
 
 pub use first::rows_text;
 pub use opening::Start;
-pub use shell::{RunError, Shell, clock_us, nonce, rules};
+pub use shell::{RunError, Shell, clock_us, nonce, pinned, rules};
 
 /// How long the server may take to end the copy before a new connection is cheaper.
 const END_COPY_PATIENCE: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use penstock_core::bridge::{Bridge, ClockSample};
 use penstock_core::oversize::Suspect;
-use penstock_core::resume::{self, Decision, Pinned, Server, Slot, Topic};
+use penstock_core::resume::{self, Decision, Others, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
 use penstock_wire::lsn::{EndLsn, Lsn};
 use penstock_wire::position::Position;
@@ -25,14 +25,14 @@ use tokio::sync::watch;
 
 use super::fencing::{Fenced, fence, introduced};
 use super::settling::{letters, readable, settle};
-use super::shell::{RunError, Shell, clock_us};
+use super::shell::{RunError, Shell, clock_us, pinned};
 use super::stream::Streaming;
 use super::{SessionEnd, catalog_watch, first, topic_watch};
 use crate::catalog;
 use crate::check::stopping_topics;
 use crate::kafka::ends::{Place, places};
 use crate::kafka::letters::Letters;
-use crate::kafka::progress::{ProgressError, read_newest};
+use crate::kafka::progress::{ProgressError, Stored, read_newest, read_others};
 use crate::kafka::readers::Readers;
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, TopicsError, describe_with};
@@ -99,10 +99,14 @@ async fn open<'a>(
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let identity = connection.identify_system().await.map_err(SessionEnd::Source)?;
     if fresh.is_none() {
-        *fresh = tokio::select! {
-            _ = shutdown.wait_for(|stop| *stop) => return Err(SessionEnd::Shutdown),
-            made = first::make(shell, start) => made.map_err(refused)?,
+        let made = tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => Err(SessionEnd::Shutdown),
+            made = first::make(shell, start, &identity) => made.map_err(refused),
         };
+        if made.is_err() {
+            first::unmake(shell).await;
+        }
+        *fresh = made?;
     }
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
@@ -225,10 +229,14 @@ async fn decide(
     let server = server(shell, identity).await.map_err(refused)?;
     let topic = topic(shell, readers).await.map_err(refused)?;
     if let (Some(fresh), None, Some(topic)) = (fresh, &stored, &topic) {
+        // Another source may have begun since this one looked.
+        let others = other_progress(shell, readers).await.map_err(refused)?;
+        let allowed = resume::first_start(&pinned(&shell.config), &others, topic);
+        allowed.map_err(|refusal| SessionEnd::Refused(Box::new(refusal)))?;
         return Ok((first_progress(shell, fresh, &server, topic), BTreeSet::new()));
     }
     let slot = slot(shell).await.map_err(refused)?;
-    match resume::decide(&pinned(shell), &server, slot.as_ref(), stored, topic.as_ref()) {
+    match resume::decide(&pinned(&shell.config), &server, slot.as_ref(), stored, &Others::new(), topic.as_ref()) {
         Ok(Decision::Resume(progress)) => {
             let partitions = i32::try_from(progress.partition_count).unwrap_or_default();
             let mut settled = places(&names.changes, partitions);
@@ -299,15 +307,9 @@ fn first_progress(shell: &Shell, fresh: &Fresh, server: &Server, topic: &Topic) 
         topic_id: topic.id.clone(),
         end_lsn: fresh.from,
         load_complete: fresh.load_complete,
+        namespace: shell.config.kafka.namespace.clone(),
+        source_in_key: shell.config.source.number_in_key,
         ..Progress::default()
-    }
-}
-
-pub(super) fn pinned(shell: &Shell) -> Pinned {
-    Pinned {
-        source_number: shell.config.source.number,
-        slot: shell.slot().to_owned(),
-        partitions: shell.config.kafka.partitions,
     }
 }
 
@@ -319,12 +321,35 @@ pub(super) async fn stored_progress(shell: &Shell, readers: &Readers) -> Result<
     }
 }
 
-/// The newest progress of this source. Waits for other sources' open transactions to end.
+/// The newest progress of every other source; of none where its topic is gone.
+pub(super) async fn other_progress(shell: &Shell, readers: &Readers) -> Result<Others, RunError> {
+    let mut others = Others::new();
+    if describe_with(readers.clone(), &shell.names().progress()).await?.is_some() {
+        for (name, stored) in read(shell, readers, read_others).await? {
+            others.insert(name, decode(shell, stored).await?);
+        }
+    }
+    Ok(others)
+}
+
+/// The newest progress of this source.
 async fn newest_progress(shell: &Shell, readers: &Readers) -> Result<Option<Progress>, RunError> {
+    match read(shell, readers, read_newest).await? {
+        Some(stored) => decode(shell, stored).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Asks the progress topic. Waits for other sources' open transactions to end.
+async fn read<T: Send + 'static>(
+    shell: &Shell,
+    readers: &Readers,
+    question: fn(&Readers, &str, &str) -> Result<T, ProgressError>,
+) -> Result<T, RunError> {
     let (topic, name) = (shell.names().progress(), shell.config.source.name.clone());
-    let stored = loop {
+    let answer = loop {
         let (readers, topic, name) = (readers.clone(), topic.clone(), name.clone());
-        let reading = tokio::task::spawn_blocking(move || read_newest(&readers, &topic, &name)).await;
+        let reading = tokio::task::spawn_blocking(move || question(&readers, &topic, &name)).await;
         match reading.map_err(|error| RunError::ProgressFormat(error.to_string()))? {
             Err(error @ ProgressError::OpenTransaction { .. }) => shell.health.waits_for("progress", error.to_string()),
             other => break other?,
@@ -332,17 +357,21 @@ async fn newest_progress(shell: &Shell, readers: &Readers) -> Result<Option<Prog
         tokio::time::sleep(PROGRESS_PAUSE).await;
     };
     shell.health.no_longer_waits("progress");
-    let Some(stored) = stored else { return Ok(None) };
+    Ok(answer)
+}
+
+async fn decode(shell: &Shell, stored: Stored) -> Result<Progress, RunError> {
     let unreadable = |error: &dyn std::error::Error| RunError::ProgressFormat(super::describe(error));
     if stored.schema_id == shell.own_schemas.progress {
-        return Progress::decode(&stored.body).map(Some).map_err(|error| unreadable(&error));
+        return Progress::decode(&stored.body).map_err(|error| unreadable(&error));
     }
     let text = shell.registry.schema(stored.schema_id, &shell.health).await?;
     let writer = WriterSchema::parse(&text).map_err(|error| unreadable(&error))?;
-    Progress::decode_with(&writer, &stored.body).map(Some).map_err(|error| unreadable(&error))
+    Progress::decode_with(&writer, &stored.body).map_err(|error| unreadable(&error))
 }
 
-async fn server(shell: &Shell, identity: &SystemIdentity) -> Result<Server, RunError> {
+/// The server as the decision needs it.
+pub(super) async fn server(shell: &Shell, identity: &SystemIdentity) -> Result<Server, RunError> {
     let mut catalog = shell.catalog.lock().await;
     let facts = catalog.server_facts().await?;
     // Asked now: a standby identified the system long before it got the slot.

@@ -12,7 +12,7 @@ use penstock_core::oversize::{Oversize, Policy};
 use penstock_core::pgoutput::Relation;
 use penstock_core::poison;
 use penstock_core::relation::{AccountColumns, Capture, CatalogFacts, Rules, Table, TableRules};
-use penstock_core::resume::Refusal;
+use penstock_core::resume::{Pinned, Refusal};
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::dead_letter::DeadLetter;
 use penstock_wire::lsn::EndLsn;
@@ -67,6 +67,17 @@ pub enum RunError {
     /// `check` found what must be mended first.
     #[error("{} finding(s) stop the bridge:\n{}", .0.len(), .0.join("\n"))]
     Findings(Vec<String>),
+    /// A start before this one, or another one, is at it.
+    #[error(
+        "process {pid} of the server is still making slot {slot:?}, and waits for transactions that run; if no other \
+         `penstock setup` or `run` is at it: SELECT pg_terminate_backend({pid})"
+    )]
+    SlotUnfinished {
+        /// Its name.
+        slot: String,
+        /// The server's process.
+        pid: i32,
+    },
     /// The publication holds a table that is not to be captured.
     #[error("table {0} is published, but the configuration does not ask for it: nothing of it was written")]
     NotCaptured(TableName),
@@ -90,7 +101,8 @@ impl RunError {
             Self::Source(error) => error.class(),
             Self::Catalog(error) => error.class(),
             Self::Topics(TopicsError::Kafka { .. } | TopicsError::NotReady { .. } | TopicsError::Id(_)) => Class::Retry,
-            Self::Progress(ProgressError::Kafka { .. } | ProgressError::OpenTransaction { .. }) => Class::Retry,
+            Self::Progress(ProgressError::Kafka { .. } | ProgressError::OpenTransaction { .. })
+            | Self::SlotUnfinished { .. } => Class::Retry,
             Self::Topics(TopicsError::Refused { .. })
             | Self::Progress(ProgressError::Malformed(..))
             | Self::Fault(_)
@@ -111,7 +123,11 @@ impl RunError {
             Self::Refused(refusal) => Some(refusal.remedy()),
             Self::Source(error) => Some(error.advice().to_owned()),
             Self::Catalog(error) => Some(error.advice().to_owned()),
-            Self::Registry(_) | Self::Findings(_) | Self::Partitions(_) | Self::Io { .. } => None,
+            Self::Registry(_)
+            | Self::Findings(_)
+            | Self::SlotUnfinished { .. }
+            | Self::Partitions(_)
+            | Self::Io { .. } => None,
             Self::Topics(_) | Self::Progress(_) => {
                 Some("Check kafka.brokers, the credentials in kafka.properties, and that the brokers are up.".into())
             }
@@ -377,6 +393,17 @@ async fn register_own(registry: &Registry, topic: &str, health: &Health) -> Resu
         .register(&format!("{topic}.dead_letter-penstock.wire.DeadLetter"), DeadLetter::schema(), health)
         .await?;
     Ok(OwnSchemas { control: (key, value), progress, dead_letter })
+}
+
+/// What the configuration pins, or must have pinned.
+pub fn pinned(config: &Config) -> Pinned {
+    Pinned {
+        source_number: config.source.number,
+        slot: config.source.slot.clone(),
+        partitions: config.kafka.partitions,
+        namespace: config.kafka.namespace.clone(),
+        source_in_key: config.source.number_in_key,
+    }
 }
 
 /// The configuration's view of tables, as the core wants it.

@@ -17,6 +17,7 @@ use penstock_core::pgoutput::{Relation, RelationColumn, ReplicaIdentity};
 use penstock_core::relation::{CatalogFacts, compile};
 use penstock_wire::control::{CONTROL_KEY_SCHEMA, CONTROL_SCHEMA};
 use penstock_wire::dead_letter::DEAD_LETTER_SCHEMA;
+use penstock_wire::name::avro_table_name;
 use penstock_wire::plan::Plan;
 use penstock_wire::progress::PROGRESS_SCHEMA;
 use penstock_wire::table::SourceInfo;
@@ -88,7 +89,12 @@ impl Schemas {
         if tables.is_empty() {
             return Err(SchemaFilesError::Nothing);
         }
+        let mut named: BTreeMap<String, &TableName> = BTreeMap::new();
         for table in tables.values() {
+            let avro = avro_table_name(&table.name.schema, &table.name.table);
+            if let Some(other) = named.insert(avro.clone(), &table.name) {
+                return Err(refused(&table.name, TableFault::RecordName { other: other.to_string(), avro }));
+            }
             let plan = plan(table, config, catalog).await?;
             schemas.add(format!("{}.Key", plan.record_namespace()), plan.key_schema())?;
             schemas.add(format!("{}.Envelope", plan.record_namespace()), plan.envelope_schema())?;

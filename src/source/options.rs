@@ -10,7 +10,7 @@ use crate::tls::TlsOptions;
 
 /// Settings that decide how values are printed, pinned at the start of every session: whatever a role, a database or
 /// the server's configuration say, the same WAL must give the same bytes. Logical decoding prints values with the
-/// settings of the walsender's session, and a backfill must print them alike.
+/// settings of the walsender's session (money by `lc_monetary`), and a backfill must print them alike.
 pub(crate) const VALUE_SETTINGS: [(&str, &str); 7] = [
     ("datestyle", "ISO"),
     ("intervalstyle", "postgres"),

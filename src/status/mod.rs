@@ -8,7 +8,7 @@ pub mod reloads;
 
 use std::time::Duration;
 
-use penstock_wire::progress::Progress;
+use penstock_wire::progress::{Progress, Through};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::time::timeout;
 
@@ -90,9 +90,17 @@ impl Status {
         self.newest().map(|progress| current.0.saturating_sub(progress.end_lsn.raw()))
     }
 
-    /// Where the newest delivered transaction was committed, in Unix microseconds.
+    /// When the newest delivered transaction was committed, in Unix microseconds. Not known while one is delivered in part.
     pub fn last_commit_us(&self) -> Option<i64> {
-        self.newest().map(|progress| progress.through.commit_time_us).filter(|micros| *micros != 0)
+        let progress = self.newest().filter(|_| self.in_part().is_none());
+        progress.map(|progress| progress.through.commit_time_us).filter(|micros| *micros != 0)
+    }
+
+    /// The transaction that is delivered up to an event of it, and not to its end.
+    pub fn in_part(&self) -> Option<&Through> {
+        let progress = self.newest()?;
+        let delivered = progress.through == Through::default() || progress.end_lsn.covers(progress.through.commit_lsn);
+        (!delivered).then_some(&progress.through)
     }
 
     /// The slot, if Postgres tells of one.
@@ -165,6 +173,12 @@ impl Serialize for ProgressFacts<'_> {
         map.serialize_entry("age_seconds", &status.progress_age_s())?;
         map.serialize_entry("last_commit", &status.last_commit_us().map(format_us))?;
         map.serialize_entry("last_commit_age_seconds", &status.last_commit_age_s())?;
+        let in_part = status.in_part().map(|through| PartFacts {
+            xid: through.xid,
+            commit_lsn: through.commit_lsn.to_string(),
+            commit_time: format_us(through.commit_time_us),
+        });
+        map.serialize_entry("in_part", &in_part)?;
         map.serialize_entry("load_complete", &progress.load_complete)?;
         map.serialize_entry("partitions", &partitions.collect::<Vec<_>>())?;
         let reloads: Vec<ReloadFacts<'_>> = progress.reloads.iter().map(ReloadFacts).collect();
@@ -174,8 +188,49 @@ impl Serialize for ProgressFacts<'_> {
 }
 
 #[derive(serde::Serialize)]
+struct PartFacts {
+    xid: u32,
+    commit_lsn: String,
+    commit_time: String,
+}
+
+#[derive(serde::Serialize)]
 struct PartitionFacts {
     partition: u32,
     last: At,
     next_offset: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_wire::lsn::{CommitLsn, EndLsn};
+    use penstock_wire::position::Seq;
+
+    fn status(end: u64, through: Through) -> Status {
+        Status {
+            readiness: Readiness::Ready,
+            postgres: Err("not asked".into()),
+            progress: Ok(Some(Progress { end_lsn: EndLsn::new(end), through, ..Progress::default() })),
+            slot_name: "s".into(),
+            clock_us: 3_000_000,
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_is_delivered_in_part_is_not_the_last_delivered_one() {
+        let through = Through { commit_lsn: CommitLsn::new(80), seq: Seq(16), xid: 7, commit_time_us: 1_000_000 };
+        let facts = |end, through| {
+            let status = status(end, through);
+            let told = serde_json::to_value(&status).unwrap()["progress"].clone();
+            (status.last_commit_age_s(), told["last_commit"].clone(), told["in_part"].clone())
+        };
+        let time = "1970-01-01T00:00:01.000Z";
+        assert_eq!(facts(81, through), (Some(2.0), time.into(), serde_json::Value::Null));
+        let in_part = serde_json::json!({"xid": 7, "commit_lsn": "0/50", "commit_time": time});
+        for end in [70, 80] {
+            assert_eq!(facts(end, through), (None, serde_json::Value::Null, in_part.clone()));
+        }
+        assert_eq!(facts(70, Through::default()), (None, serde_json::Value::Null, serde_json::Value::Null));
+    }
 }

@@ -47,7 +47,7 @@ impl Record {
 }
 
 /// Reads the whole topic, up to its last stable offsets, and checks what holds for every topic: positions rise in every
-/// partition, each names its predecessor, accounts are where they belong.
+/// partition, each names its source's one before it, accounts are where they belong.
 pub fn read(bootstrap: &str, registry_url: &str, topic: &str) -> Vec<Record> {
     let mut schemas = Schemas { url: registry_url.to_owned(), known: BTreeMap::new() };
     let mut records = Vec::new();
@@ -165,21 +165,23 @@ fn decode(message: &impl Message, schemas: &mut Schemas) -> Record {
 
 fn check_every_topic(records: &[Record], partitions: u32) {
     let partitioner = Partitioner::new(partitions).expect("a partition count");
-    let mut last: BTreeMap<i32, Position> = BTreeMap::new();
-    let mut open: BTreeMap<i32, Position> = BTreeMap::new();
+    // By partition and source: each source has a chain of its own.
+    let mut last: BTreeMap<(i32, u16), Position> = BTreeMap::new();
+    let mut open: BTreeMap<(i32, u16), Position> = BTreeMap::new();
     for record in records {
         let position = record.header.position;
         let at = format!("partition {} offset {} position {position}", record.partition, record.offset);
-        let before = last.insert(record.partition, position).unwrap_or_default();
+        let chain = (record.partition, record.header.source);
+        let before = last.insert(chain, position).unwrap_or_default();
         assert!(before < position, "{at}: doubled or out of order behind {before}");
         assert_eq!(record.header.previous, before, "{at}: the chain is broken, a record is missing");
-        if let Some(unfinished) = open.get(&record.partition) {
+        if let Some(unfinished) = open.get(&chain) {
             let same = unfinished.commit_lsn == position.commit_lsn && unfinished.epoch == position.epoch;
             assert!(same, "{at}: a transaction before it has no end flag");
         }
         match record.header.end_of_transaction {
-            true => drop(open.remove(&record.partition)),
-            false => drop(open.insert(record.partition, position)),
+            true => drop(open.remove(&chain)),
+            false => drop(open.insert(chain, position)),
         }
         if !record.account.is_empty() {
             let account = penstock_wire::account::Account::from_column(match record.account.as_str() {

@@ -5,6 +5,7 @@
 
 mod identity;
 mod moves;
+mod names;
 mod quiet;
 pub mod replay;
 mod secrets;

@@ -23,7 +23,7 @@ const ROWS_PER_TRANSACTION: usize = 16;
 
 /// What the bridge's own sessions pin, and a SELECT must be made with to print the same.
 const SETTINGS: &str = "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC';
-    SET extra_float_digits = 3; SET bytea_output = 'hex'; SET search_path = '';";
+    SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET search_path = '';";
 
 /// Any number: from the environment, or another one each time.
 fn seed() -> u64 {

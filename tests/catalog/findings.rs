@@ -2,7 +2,9 @@
 
 use penstock::catalog::findings::{Facts, Finding, Severity, findings};
 use penstock::catalog::{Catalog, mute_partitions};
-use penstock::config::Config;
+use penstock::config::{Config, Secret};
+use penstock::source::ConnectOptions;
+use penstock::tls::TlsMode;
 
 use crate::server::database;
 use crate::setup::SLOT_LIMIT;
@@ -32,6 +34,34 @@ async fn the_access_schema_can_be_captured_as_the_example_says() {
         "{stops:#?}"
     );
     assert_eq!(stops.len(), 4, "accounts have another column, and setup was not run: {stops:#?}");
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_read_a_table_is_told_what_to_grant() {
+    let database = database();
+    let role = format!("reader_{}", database.address.database);
+    database.sql(&format!(
+        "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'pw'; CREATE SCHEMA closed;
+         CREATE TABLE closed.t (account_id uuid, id int PRIMARY KEY, secret text);
+         ALTER TABLE closed.t REPLICA IDENTITY FULL;
+         CREATE PUBLICATION penstock FOR TABLE closed.t WITH (publish_via_partition_root)"
+    ));
+    let config = database.config(&[("TABLES__CAPTURE", "closed.t"), ("TABLES__EXCLUDE", "closed.t.secret")]);
+    let options =
+        ConnectOptions { user: role, password: Some(Secret::new("pw")), ..database.over_tcp(TlsMode::Disable, None) };
+    let mut catalog = Catalog::new(options);
+    let mut told = Vec::new();
+    for finding in found(&mut catalog, &config).await.iter().filter(|finding| finding.subject == "table closed.t") {
+        assert_eq!(finding.severity, Severity::Warn, "changes come without it: {finding}");
+        database.sql(&finding.remedy);
+        told.push(finding.remedy.clone());
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    let after = found(&mut catalog, &config).await;
+    assert!(after.iter().all(|finding| finding.mended_by_setup), "{after:#?}");
+    let tables = catalog.tables(&config.tables.capture, "penstock").await.unwrap();
+    assert!(catalog.rows(&tables).await.unwrap().values().all(|rows| rows.any == Some(false)));
+    assert!(!database.sql("SELECT relacl, attacl FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid WHERE relname = 't' AND attname = 'secret'").contains("reader_"));
 }
 
 /// Runs each remedy that is SQL until nothing is left that stops; a remedy that does not mend would go on for ever.

@@ -1,12 +1,14 @@
 //! What `setup` makes.
 
+use std::io::Write as _;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use penstock::catalog::{Step, WalStatus};
 use penstock::config::TableName;
 use penstock::source::Class;
 
-use crate::server::database;
+use crate::server::{Database, database};
 use crate::tables::{TABLES, public};
 
 pub const SLOT_LIMIT: Duration = Duration::from_secs(60);
@@ -52,18 +54,71 @@ async fn a_refused_statement_leaves_nothing_behind() {
     assert_eq!(catalog.publication("p").await.unwrap(), None);
 }
 
+/// A transaction that has written something, until it is dropped.
+struct Running(Child);
+
+impl Running {
+    fn begin(database: &Database) -> Self {
+        database.sql("CREATE TABLE t (id int)");
+        let mut session = database.address.psql_command().unwrap();
+        let mut session = session.stdin(Stdio::piped()).spawn().unwrap();
+        session.stdin.as_mut().unwrap().write_all(b"BEGIN; INSERT INTO t VALUES (1);\n").unwrap();
+        database.address.wait_for("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database())").unwrap();
+        Self(session)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test]
-async fn a_slot_that_has_to_wait_for_a_transaction_is_given_up_in_time() {
+async fn a_slot_that_has_to_wait_for_a_transaction_is_given_up_in_time_and_leaves_nothing() {
     let database = database();
-    database.sql("CREATE TABLE t (id int)");
-    let mut session = database.address.psql_command().unwrap();
-    let mut session = session.stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let mut input = session.stdin.take().unwrap();
-    std::io::Write::write_all(&mut input, b"BEGIN; INSERT INTO t VALUES (1);\n").unwrap();
-    database.address.wait_for("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database())").unwrap();
+    let running = Running::begin(&database);
     let slot = format!("slot_{}", database.address.database);
     let error = database.catalog().create_slot(&slot, Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(error.class(), Class::Retry, "{error:?}");
-    drop(input);
-    session.wait().unwrap();
+    assert_eq!(database.catalog().slot(&slot).await.unwrap(), None);
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_slot_whose_creation_is_not_waited_for_is_taken_back() {
+    let database = database();
+    let running = Running::begin(&database);
+    let slot = format!("slot_{}", database.address.database);
+    let mut catalog = database.catalog();
+    tokio::select! {
+        made = catalog.create_slot(&slot, SLOT_LIMIT) => panic!("a transaction is running: {made:?}"),
+        () = seen(&database, &slot) => {}
+    }
+    assert!(catalog.undo_slot(&slot, SLOT_LIMIT).await.unwrap());
+    assert_eq!(catalog.slot(&slot).await.unwrap(), None);
+    drop(running);
+}
+
+/// Ends when the slot can be seen, finished or not.
+async fn seen(database: &Database, slot: &str) {
+    let mut catalog = database.catalog();
+    while catalog.slot(slot).await.unwrap().is_none_or(|slot| slot.maker().is_none()) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_was_made_is_taken_back_unless_it_is_kept() {
+    let database = database();
+    let slot = format!("slot_{}", database.address.database);
+    let mut catalog = database.catalog();
+    catalog.create_slot(&slot, SLOT_LIMIT).await.unwrap();
+    assert!(catalog.undo_slot(&slot, SLOT_LIMIT).await.unwrap());
+    assert_eq!(catalog.slot(&slot).await.unwrap(), None);
+    catalog.create_slot(&slot, SLOT_LIMIT).await.unwrap();
+    catalog.keep_slot();
+    assert!(catalog.undo_slot(&slot, SLOT_LIMIT).await.unwrap());
+    assert!(catalog.slot(&slot).await.unwrap().is_some());
 }

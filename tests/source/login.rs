@@ -133,6 +133,8 @@ async fn session_settings_are_pinned_against_what_the_role_says() {
         "timezone = 'Asia/Tokyo'",
         "extra_float_digits = 0",
         "intervalstyle = 'iso_8601'",
+        // Any locale there may be prints money in its own way; this one is everywhere, and it is not the pinned one.
+        "lc_monetary = 'POSIX'",
     ];
     let mut sql = format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{PASSWORD}';");
     for setting in set {
@@ -141,10 +143,13 @@ async fn session_settings_are_pinned_against_what_the_role_says() {
     database.client.batch_execute(&sql).await.unwrap();
     let options = server.over_tcp(&database.name, &role, "127.0.0.1", TlsMode::Disable);
     let mut connection = login(&options).await.unwrap();
-    let values = "SELECT 'infinity'::date, '2020-02-03 00:00+00'::timestamptz, '\\x01ff'::bytea, 0.1::float8 + 0.2, interval '1 day 2 hours'";
+    let values = "SELECT 'infinity'::date, '2020-02-03 00:00+00'::timestamptz, '\\x01ff'::bytea, 0.1::float8 + 0.2, interval '1 day 2 hours', \
+                  1234.5::money, current_setting('lc_monetary')";
     let row = connection.query(values).await.unwrap().remove(0);
     let printed: Vec<&str> = row.iter().map(|value| value.as_deref().unwrap()).collect();
-    assert_eq!(printed, ["infinity", "2020-02-03 00:00:00+00", "\\x01ff", "0.30000000000000004", "1 day 02:00:00"]);
+    let pinned =
+        ["infinity", "2020-02-03 00:00:00+00", "\\x01ff", "0.30000000000000004", "1 day 02:00:00", "$1,234.50", "C"];
+    assert_eq!(printed, pinned);
     drop(connection);
     database.client.batch_execute(&format!("DROP ROLE {role}")).await.unwrap();
 }

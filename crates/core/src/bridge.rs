@@ -44,6 +44,7 @@ use crate::oversize::{Attempt, Suspect, Watch};
 use crate::pgoutput::{self, Begin, Commit, LogicalMessage, Message, Relation};
 use crate::relation::{CatalogFacts, Counts, Table};
 use crate::resume::{progress_record, start_of};
+use crate::samples::ClockSamples;
 use crate::tables::Tables;
 
 mod altering;
@@ -80,7 +81,7 @@ pub struct Bridge {
     outlet: Outlet,
     ledger: Ledger,
     backfill: Backfill,
-    samples: VecDeque<ClockSample>,
+    samples: ClockSamples,
     /// Batches of the group that may not be produced before its predecessor's commit is asked for.
     waiting: VecDeque<Batch>,
     actions: VecDeque<Action>,
@@ -112,7 +113,7 @@ impl Bridge {
             tables: Tables::new(&progress),
             ledger: Ledger::new(start),
             backfill: Backfill::new(&progress, settings.session.clone()),
-            samples: VecDeque::new(),
+            samples: ClockSamples::default(),
             waiting: VecDeque::new(),
             actions: VecDeque::new(),
             timing: Timing::new(now),
@@ -292,7 +293,7 @@ impl Bridge {
 
     /// A reading of the server's clock.
     pub fn handle_clock(&mut self, sample: ClockSample) {
-        self.samples.push_back(sample);
+        self.samples.push(sample);
     }
 
     /// Time has passed; call it at least every 100 ms.
@@ -431,11 +432,7 @@ impl Bridge {
     }
 
     fn seal(&mut self, end: EndLsn, commit: Option<LastCommit>) {
-        let mut clock_us = 0;
-        while let Some(sample) = self.samples.front().copied().filter(|sample| sample.lsn <= end) {
-            clock_us = sample.clock_us;
-            self.samples.pop_front();
-        }
+        let clock_us = self.samples.passed(end);
         self.ledger.seal(end, commit, clock_us, self.backfill.remembered());
     }
 

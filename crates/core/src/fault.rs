@@ -165,6 +165,14 @@ pub enum TableFault {
         /// `schema.table`.
         from: String,
     },
+    /// Another captured table has the same name once both are escaped.
+    #[error("its records would have the names of {other}'s: both become {avro:?} in Avro")]
+    RecordName {
+        /// `schema.table`.
+        other: String,
+        /// The escaped name of both.
+        avro: String,
+    },
     /// Another table bears the name, and nothing in the stream has told of it.
     #[error(
         "it is another table than the one that was captured (OID {found}, not {pinned}): that one was dropped or renamed, and the stream does not say what became of its rows"
@@ -316,6 +324,9 @@ impl TableFault {
             ),
             Self::Unlogged => format!(
                 "ALTER TABLE {schema}.{table} SET LOGGED; and list \"{schema}.{table}\" in tables.accept_missing: it is loaded again. Take it out of that list afterwards."
+            ),
+            Self::RecordName { other, .. } => format!(
+                "Rename {schema}.{table} (its changes up to then cannot be captured), or take it out of the publication; {other} was captured first."
             ),
             Self::Decimal { column, reason: NoDecimal::Undeclared } => format!(
                 "Take \"{schema}.{table}.{column}\" out of tables.decimal, or wait with it until the bridge is past the ALTER TABLE that gives the column precision and scale."

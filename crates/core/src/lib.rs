@@ -21,5 +21,6 @@ pub mod poison;
 pub mod relation;
 pub mod resume;
 pub mod route;
+mod samples;
 mod tables;
 pub mod watch;

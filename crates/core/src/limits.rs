@@ -44,6 +44,9 @@ pub const BEHIND_US: i64 = 250_000;
 /// Transactions in one group; bounds the bookkeeping of a flood of empty transactions.
 pub const GROUP_TRANSACTIONS_MAX: u64 = 1_000_000;
 
+/// Readings of the server's clock that wait for the stream to pass them: at two a second, those of about ten minutes.
+pub const CLOCK_SAMPLES_MAX: usize = 1024;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

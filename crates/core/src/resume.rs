@@ -3,6 +3,13 @@
 //! Slot, progress and topic are three memories of one position. Only two combinations are a beginning: none of them
 //! (first start) and all of them in agreement (resume). Every other one stops with its name and its remedy: a first start
 //! is never inferred from missing progress, because that is how rows get lost.
+//!
+//! A topic may carry several sources. Its records are no reason to stop where progress of other sources says that it was
+//! written for this very topic; then the first start has to agree with what they have pinned. A topic with records that
+//! nobody's progress speaks of has lost its progress. Whether records of a source whose progress alone was deleted stand
+//! among those of others is not known here: nobody but that source counts them.
+
+use std::collections::BTreeMap;
 
 use std::sync::Arc;
 
@@ -64,7 +71,14 @@ pub struct Pinned {
     pub slot: String,
     /// Partitions of the change topic.
     pub partitions: u32,
+    /// Avro namespace of the tables' schemas.
+    pub namespace: String,
+    /// Whether keys hold the source's number.
+    pub source_in_key: bool,
 }
+
+/// The newest progress of every other source in the progress topic, by the source's name.
+pub type Others = BTreeMap<String, Progress>;
 
 /// A combination that is not a beginning.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,9 +96,17 @@ pub enum Refusal {
         "slot lost: Postgres removed WAL that slot {slot:?} needs; changes since {end} at the latest may be missing"
     )]
     SlotLost { slot: String, end: EndLsn },
-    /// Records, but neither slot nor progress.
-    #[error("topic without progress: the change topic holds records and the progress topic nothing of this source")]
+    /// Records, but neither slot nor anybody's progress.
+    #[error(
+        "topic without progress: the change topic holds records and the progress topic nothing that was written for it"
+    )]
     TopicWithoutProgress,
+    /// Another source of the topic has this one's number: their records could not be told apart.
+    #[error("source number taken: source {other:?} writes to this topic as number {number}")]
+    NumberTaken { other: String, number: u16 },
+    /// Another source of the topic has pinned something that all of its sources share.
+    #[error("not as the topic's other sources: {what} is {found}, source {other:?} has pinned {pinned}")]
+    UnlikeOthers { what: &'static str, other: String, pinned: String, found: String },
     /// Progress, but no topic.
     #[error("progress without topic: the change topic {id:?} that progress was written for does not exist")]
     TopicMissing { id: String },
@@ -135,6 +157,17 @@ impl Refusal {
                 "Changes may be missing. Drop what is left of the slot, set up a new topic with `penstock setup`, and load it again.".into()
             }
             Self::TopicWithoutProgress => "Choose an empty topic, or the progress topic that belongs to it; then run `penstock setup`.".into(),
+            Self::NumberTaken { .. } => {
+                "Set source.number to one that no other source of the topic has. If the other source is this one under an older name, \
+                 set source.name back to it."
+                    .into()
+            }
+            Self::UnlikeOthers { what: NUMBER_IN_KEY, pinned, .. } => format!(
+                "Set {NUMBER_IN_KEY} to {pinned}, or give this source a topic of its own: keys of the two would collide or differ in their schema."
+            ),
+            Self::UnlikeOthers { what, pinned, .. } => {
+                format!("Set {what} to {pinned}, or give this source a topic of its own: all sources of a topic share it.")
+            }
             Self::TopicMissing { .. } | Self::TopicRecreated { .. } | Self::TopicShorter { .. } => {
                 "Records that readers rely on are gone. Drop the slot and delete the progress topic, then run `penstock setup` and load again."
                     .into()
@@ -153,29 +186,69 @@ impl Refusal {
     }
 }
 
-/// Decides from all that is known. Progress must be the newest there is, read after every predecessor was fenced.
+/// Decides from all that is known. Progress must be the newest there is, read after every predecessor was fenced; `others` are
+/// looked at only where there is none.
 pub fn decide(
     pinned: &Pinned,
     server: &Server,
     slot: Option<&Slot>,
     progress: Option<Progress>,
+    others: &Others,
     topic: Option<&Topic>,
 ) -> Result<Decision, Refusal> {
     let Some(progress) = progress else {
         return match (slot, topic) {
             (Some(slot), _) => Err(Refusal::SlotWithoutProgress { slot: slot.name.clone(), confirmed: slot.confirmed }),
-            (None, Some(topic)) if topic.ends.iter().any(|end| *end > 0) => Err(Refusal::TopicWithoutProgress),
-            (None, Some(topic)) if topic.ends.len() != pinned.partitions as usize => {
-                Err(Refusal::Repartitioned { pinned: pinned.partitions, found: topic.ends.len() })
-            }
-            (None, _) => Ok(Decision::FirstStart),
+            (None, Some(topic)) => first_start(pinned, others, topic).map(|()| Decision::FirstStart),
+            (None, None) => Ok(Decision::FirstStart),
         };
     };
-    check_configuration(pinned, &progress)?;
+    // Another database that took this source's name is not told to change its configuration.
     check_server(server, &progress)?;
+    check_configuration(pinned, &progress)?;
     check_topic(topic, &progress)?;
     check_slot(slot, &progress)?;
-    Ok(Decision::Resume(Box::new(progress)))
+    let namespace = pinned.namespace.clone();
+    Ok(Decision::Resume(Box::new(Progress { namespace, source_in_key: pinned.source_in_key, ..progress })))
+}
+
+/// Whether a source that has neither slot nor progress may begin in this topic.
+pub fn first_start(pinned: &Pinned, others: &Others, topic: &Topic) -> Result<(), Refusal> {
+    let mut alone = true;
+    for (name, other) in others.iter().filter(|(_, other)| other.topic_id == topic.id) {
+        alone = false;
+        check_other(pinned, name, other)?;
+        same_topic(&other.topic_id, other.partition_count, Some((&topic.id, topic.ends.len())))?;
+    }
+    if alone && topic.ends.iter().any(|end| *end > 0) {
+        return Err(Refusal::TopicWithoutProgress);
+    }
+    same_topic(&topic.id, pinned.partitions, Some((&topic.id, topic.ends.len())))
+}
+
+fn check_other(pinned: &Pinned, name: &str, other: &Progress) -> Result<(), Refusal> {
+    if other.source_number == pinned.source_number {
+        return Err(Refusal::NumberTaken { other: name.to_owned(), number: other.source_number });
+    }
+    let differs = |(what, pinned, found)| Refusal::UnlikeOthers { what, other: name.to_owned(), pinned, found };
+    difference(pinned, other).map_or(Ok(()), |found| Err(differs(found)))
+}
+
+const NUMBER_IN_KEY: &str = "source.number_in_key";
+
+/// What all sources of a topic have in common and is not as it is pinned: its name, as pinned, as configured.
+fn difference(pinned: &Pinned, progress: &Progress) -> Option<(&'static str, String, String)> {
+    // Older writers pinned the partitions only.
+    let knows_schemas = !progress.namespace.is_empty();
+    let (was, is) = (progress.partition_count, pinned.partitions);
+    if was != is {
+        return Some(("kafka.partitions", was.to_string(), is.to_string()));
+    }
+    if knows_schemas && progress.namespace != pinned.namespace {
+        return Some(("kafka.namespace", progress.namespace.clone(), pinned.namespace.clone()));
+    }
+    let (was, is) = (progress.source_in_key, pinned.source_in_key);
+    (knows_schemas && was != is).then(|| (NUMBER_IN_KEY, was.to_string(), is.to_string()))
 }
 
 fn check_configuration(pinned: &Pinned, progress: &Progress) -> Result<(), Refusal> {
@@ -185,7 +258,8 @@ fn check_configuration(pinned: &Pinned, progress: &Progress) -> Result<(), Refus
     };
     differs("source.number", progress.source_number.to_string(), pinned.source_number.to_string())?;
     differs("source.slot", progress.slot.clone(), pinned.slot.clone())?;
-    differs("kafka.partitions", progress.partition_count.to_string(), pinned.partitions.to_string())
+    let refused = |(what, pinned, found)| Err(Refusal::Configuration { what, pinned, found });
+    difference(pinned, progress).map_or(Ok(()), refused)
 }
 
 fn check_server(server: &Server, progress: &Progress) -> Result<(), Refusal> {
@@ -326,6 +400,7 @@ mod tests {
             epoch: 1,
             partition_count: 2,
             topic_id: "t".into(),
+            namespace: "n".into(),
             end_lsn: EndLsn::new(100),
             partitions: vec![PartitionProgress { partition: 1, next_offset: 9, ..PartitionProgress::default() }],
             ..Progress::default()
@@ -335,18 +410,26 @@ mod tests {
     struct Case {
         slot: Option<Slot>,
         progress: Option<Progress>,
+        others: Others,
         topic: Option<Topic>,
         server: Server,
-        partitions: u32,
+        pinned: Pinned,
     }
 
     fn whole() -> Case {
         Case {
             slot: Some(Slot { name: "s".into(), confirmed: EndLsn::new(100), lost: false }),
             progress: Some(progress()),
+            others: Others::new(),
             topic: Some(Topic { id: "t".into(), ends: vec![0, 9] }),
             server: Server { system_identifier: 7, database_oid: 5, timeline: 1, flushed: Lsn(100) },
-            partitions: 2,
+            pinned: Pinned {
+                source_number: 1,
+                slot: "s".into(),
+                partitions: 2,
+                namespace: "n".into(),
+                source_in_key: false,
+            },
         }
     }
 
@@ -354,8 +437,8 @@ mod tests {
     fn check(expected: &str, change: impl FnOnce(&mut Case)) {
         let mut case = whole();
         change(&mut case);
-        let pinned = Pinned { source_number: 1, slot: "s".into(), partitions: case.partitions };
-        let decided = decide(&pinned, &case.server, case.slot.as_ref(), case.progress, case.topic.as_ref());
+        let Case { slot, progress, others, topic, server, pinned } = case;
+        let decided = decide(&pinned, &server, slot.as_ref(), progress, &others, topic.as_ref());
         let name = match &decided {
             Ok(Decision::FirstStart) => "first start".to_owned(),
             Ok(Decision::Resume(_)) => "resume".to_owned(),
@@ -403,7 +486,66 @@ mod tests {
             in_part(case);
             case.server.flushed = Lsn(200);
         });
-        check("configuration changed", |case| case.partitions = 3);
+        check("configuration changed", |case| case.pinned.partitions = 3);
+        check("configuration changed", |case| case.pinned.source_number = 2);
+        check("configuration changed", |case| case.pinned.slot = "z".into());
+        check("configuration changed", |case| case.pinned.namespace = "m".into());
+        check("configuration changed", |case| case.pinned.source_in_key = true);
+        check("another database", |case| (case.server.database_oid, case.pinned.source_number) = (6, 2));
+    }
+
+    /// Source `b`, number 2, begins in the topic of source `a`; `change` was made to a state in which it may.
+    fn check_beside(expected: &str, change: impl FnOnce(&mut Case)) {
+        check(expected, |case| {
+            (case.slot, case.progress) = (None, None);
+            case.others = [("a".to_owned(), progress())].into();
+            case.pinned.source_number = 2;
+            change(case);
+        });
+    }
+
+    fn other(case: &mut Case) -> &mut Progress {
+        case.others.get_mut("a").unwrap()
+    }
+
+    #[test]
+    fn a_source_begins_in_the_topic_of_another() {
+        check_beside("first start", |_| {});
+        check_beside("first start", |case| case.topic = None);
+        check_beside("source number taken", |case| case.pinned.source_number = 1);
+        check_beside("slot without progress", |case| case.slot = whole().slot);
+        check_beside("topic without progress", |case| case.others.clear());
+        check_beside("topic without progress", |case| other(case).topic_id = "u".into());
+        check_beside("first start", |case| {
+            case.others.insert("old".into(), Progress { topic_id: "u".into(), source_number: 2, ..progress() });
+        });
+        check_beside("source number taken", |case| {
+            case.others.insert("c".into(), Progress { source_number: 2, ..progress() });
+        });
+        check_beside("topic repartitioned", |case| case.topic.as_mut().unwrap().ends.push(0));
+    }
+
+    #[test]
+    fn what_all_sources_of_a_topic_share_must_be_as_the_others_pinned_it() {
+        let unlike = "not as the topic's other sources";
+        check_beside(unlike, |case| case.pinned.partitions = 3);
+        check_beside(unlike, |case| case.pinned.namespace = "m".into());
+        check_beside(unlike, |case| case.pinned.source_in_key = true);
+        check_beside("first start", |case| {
+            // Of an older writer.
+            other(case).namespace.clear();
+            (case.pinned.source_in_key, case.pinned.namespace) = (true, "m".into());
+        });
+    }
+
+    #[test]
+    fn progress_of_an_older_writer_goes_on_with_what_is_configured() {
+        let Case { slot, progress, others, topic, server, pinned } = whole();
+        let older = progress.map(|progress| Progress { namespace: String::new(), ..progress });
+        let pinned = Pinned { source_in_key: true, ..pinned };
+        let decided = decide(&pinned, &server, slot.as_ref(), older, &others, topic.as_ref());
+        let Ok(Decision::Resume(progress)) = decided else { panic!("{decided:?}") };
+        assert_eq!((progress.namespace.as_str(), progress.source_in_key), ("n", true));
     }
 
     #[test]

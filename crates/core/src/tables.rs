@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use penstock_wire::name::avro_table_name;
 use penstock_wire::progress::{KeyPin, Progress, TypePin};
+use penstock_wire::types::TypeInfo;
 
 use crate::bridge::Settings;
 use crate::ddl::message::Ddl;
@@ -243,6 +245,7 @@ impl Tables {
         settings: &Settings,
         progress: &mut Progress,
     ) -> Result<Table, Fault> {
+        self.check_record_name(relation)?;
         pin_types(relation, &mut facts, &mut progress.type_pins);
         let Settings { rules, source, namespace, source_in_key, .. } = settings;
         let pin = self.key_pins.get(&(relation.schema.clone(), relation.table.clone()));
@@ -250,6 +253,23 @@ impl Tables {
         let key = pin.filter(|pin| pin.key_schema_id != 0);
         let compiled = relation::compile(relation, &facts, rules, source, namespace, key, *source_in_key);
         compiled.map_err(|source| table_fault(relation, source))
+    }
+
+    /// Subjects and keys go by the escaped name. Every table that ever had a key is pinned.
+    fn check_record_name(&self, relation: &Relation) -> Result<(), Fault> {
+        let avro = avro_table_name(&relation.schema, &relation.table);
+        // A pin without a key holds the name only: no record bears it.
+        let others = self.key_pins.iter().filter(|(name, pin)| {
+            pin.key_schema_id != 0 && **name != (relation.schema.clone(), relation.table.clone())
+        });
+        let mut same = others.filter(|((schema, table), _)| avro_table_name(schema, table) == avro);
+        match same.next() {
+            None => Ok(()),
+            Some(((schema, table), _)) => {
+                let other = format!("{schema}.{table}");
+                Err(table_fault(relation, TableFault::RecordName { other, avro }))
+            }
+        }
     }
 
     /// The schemas of the relation that was asked about have these registry ids: key, value. What follows from a change of
@@ -295,6 +315,8 @@ impl Tables {
 
     /// The ids are those of the table's keys so far, or become theirs.
     fn pin_key(&mut self, table: &mut Table, (key_schema_id, value_schema_id): (u32, u32)) -> Result<(), Fault> {
+        // The stream and a backfill can have described two such tables at once.
+        self.check_record_name(&table.relation)?;
         let Relation { id, schema, table: name, columns, .. } = &table.relation;
         let key_columns: Vec<_> = table.key.iter().map(|index| columns[*index].name.clone()).collect();
         let new = || KeyPin {
@@ -342,14 +364,25 @@ fn reload((schema, table): (&str, &str), why: &str) -> Effect {
     Effect::Reload { schema: schema.to_owned(), table: table.to_owned(), why: why.to_owned() }
 }
 
-/// Type names can change in the catalog, the ones in records may not: the first seen is kept.
+/// Type names can change in the catalog, those of what a domain is made of as well; the ones in records may not: the first
+/// seen is kept.
 fn pin_types(relation: &Relation, facts: &mut CatalogFacts, pins: &mut Vec<TypePin>) {
     for (column, type_info) in relation.columns.iter().zip(&mut facts.types) {
         if column.type_oid >= FIRST_USER_OID {
             let (oid, modifier) = (column.type_oid, column.type_modifier);
-            match pins.iter().find(|pin| (pin.oid, pin.modifier) == (oid, modifier)) {
-                Some(pin) => type_info.pg_type.clone_from(&pin.name),
-                None => pins.push(TypePin { oid, modifier, name: type_info.pg_type.clone() }),
+            match pins.iter_mut().find(|pin| (pin.oid, pin.modifier) == (oid, modifier)) {
+                Some(pin) => {
+                    type_info.pg_type.clone_from(&pin.name);
+                    // A pin of an older writer has no base.
+                    match &pin.base {
+                        Some(base) => type_info.pg_base = Some(base.clone()),
+                        None => pin.base.clone_from(&type_info.pg_base),
+                    }
+                }
+                None => {
+                    let TypeInfo { pg_type, pg_base, .. } = type_info.clone();
+                    pins.push(TypePin { oid, modifier, name: pg_type, base: pg_base });
+                }
             }
         }
     }

@@ -25,6 +25,13 @@ pub fn avro_name(identifier: &str) -> Cow<'_, str> {
     Cow::Owned(name)
 }
 
+/// The Avro name of a table with its schema, `<schema>.<table>`: what the names of its records end with, but for the
+/// record's own. Two tables of a source that have the same cannot both be captured.
+pub fn avro_table_name(schema: &str, table: &str) -> String {
+    // A dot within a name is escaped: the one between them is the only one.
+    format!("{}.{}", avro_name(schema), avro_name(table))
+}
+
 /// Whether Avro takes the name as it is.
 pub fn is_avro_name(name: &str) -> bool {
     let mut bytes = name.bytes();
@@ -53,6 +60,13 @@ mod tests {
             assert_eq!(avro_name(identifier), name, "{identifier}");
             assert!(is_avro_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn tables_whose_names_meet_are_known_by_it() {
+        assert_eq!(avro_table_name("s", "t-x"), avro_table_name("s", "t_x002D_x"));
+        assert_eq!(avro_table_name("s-x", "t"), avro_table_name("s_x002D_x", "t"));
+        assert_ne!(avro_table_name("a.b", "c"), avro_table_name("a", "b.c"));
     }
 
     #[test]

@@ -50,6 +50,10 @@ pub struct Progress {
     pub type_pins: Vec<TypePin>,
     /// Reloads that are asked for, under way, or ended not long ago. Absent in records of older writers.
     pub reloads: Vec<Reload>,
+    /// Avro namespace of the tables' schemas. Empty in records of older writers.
+    pub namespace: String,
+    /// Whether keys hold the source's number; says nothing where the namespace is empty.
+    pub source_in_key: bool,
 }
 
 /// The last event of a delivered commit; zeros until there is one in the epoch. Where the end LSN does not cover the
@@ -103,6 +107,8 @@ pub struct TypePin {
     pub modifier: i32,
     /// The pinned name.
     pub name: String,
+    /// Of a domain, the pinned name of the type below it. `None` in records of older writers, too.
+    pub base: Option<String>,
 }
 
 /// The record's schema.
@@ -130,10 +136,12 @@ pub const PROGRESS_SCHEMA: &str = concat!(
     r#"{"name":"postgres_clock_us","type":"long"},{"name":"load_complete","type":"boolean"},"#,
     r#"{"name":"type_pins","type":{"type":"array","items":"#,
     r#"{"type":"record","name":"TypePin","namespace":"penstock.wire","fields":["#,
-    r#"{"name":"oid","type":"long"},{"name":"modifier","type":"long"},{"name":"name","type":"string"}]}},"default":[]},"#,
+    r#"{"name":"oid","type":"long"},{"name":"modifier","type":"long"},{"name":"name","type":"string"},"#,
+    r#"{"name":"base","type":["null","string"],"default":null}]}},"default":[]},"#,
     r#"{"name":"reloads","type":"#,
     reloads_schema!(),
-    r#","default":[]}"#,
+    r#","default":[]},"#,
+    r#"{"name":"namespace","type":"string","default":""},{"name":"source_in_key","type":"boolean","default":false}"#,
     r#"]}"#,
 );
 
@@ -167,6 +175,8 @@ impl Progress {
         out.push(u8::from(self.load_complete));
         put_array(out, &self.type_pins, put_type_pin);
         put_array(out, &self.reloads, put_reload);
+        put_bytes(out, self.namespace.as_bytes());
+        out.push(u8::from(self.source_in_key));
     }
 
     /// Reads a record (what follows the frame) that was written with [`PROGRESS_SCHEMA`].
@@ -194,6 +204,8 @@ impl Progress {
             load_complete: fields.boolean("load_complete")?,
             type_pins: fields.records("type_pins")?.into_iter().map(type_pin).collect::<Result<_, _>>()?,
             reloads: fields.records("reloads")?.into_iter().map(take_reload).collect::<Result<_, _>>()?,
+            namespace: fields.text("namespace")?,
+            source_in_key: fields.boolean("source_in_key")?,
         })
     }
 }
@@ -227,6 +239,13 @@ fn put_type_pin(out: &mut Vec<u8>, pin: &TypePin) {
     put_long(out, i64::from(pin.oid));
     put_long(out, i64::from(pin.modifier));
     put_bytes(out, pin.name.as_bytes());
+    match &pin.base {
+        None => out.push(0),
+        Some(base) => {
+            out.push(2);
+            put_bytes(out, base.as_bytes());
+        }
+    }
 }
 
 fn through(mut fields: Fields) -> Result<Through, DecodeError> {
@@ -258,7 +277,12 @@ fn key_pin(mut fields: Fields) -> Result<KeyPin, DecodeError> {
 }
 
 fn type_pin(mut fields: Fields) -> Result<TypePin, DecodeError> {
-    Ok(TypePin { oid: fields.narrow("oid")?, modifier: fields.narrow("modifier")?, name: fields.text("name")? })
+    Ok(TypePin {
+        oid: fields.narrow("oid")?,
+        modifier: fields.narrow("modifier")?,
+        name: fields.text("name")?,
+        base: fields.optional_text("base")?,
+    })
 }
 
 #[cfg(test)]
@@ -296,7 +320,10 @@ mod tests {
             }],
             postgres_clock_us: 1_700_000_000_000_000,
             load_complete: true,
-            type_pins: vec![TypePin { oid: 16_400, modifier: -1, name: "mood".into() }],
+            type_pins: vec![
+                TypePin { oid: 16_400, modifier: -1, name: "mood".into(), base: None },
+                TypePin { oid: 16_410, modifier: -1, name: "good_mood".into(), base: Some("mood".into()) },
+            ],
             reloads: vec![
                 Reload::default(),
                 Reload {
@@ -322,6 +349,8 @@ mod tests {
                     ],
                 },
             ],
+            namespace: "access.changes".into(),
+            source_in_key: true,
         }
     }
 
@@ -338,21 +367,38 @@ mod tests {
         }
     }
 
+    /// A writer whose schema ended before `field`: `bytes` is what it would not have written of these defaults.
+    fn check_older(field: &str, bytes: &[u8], progress: &Progress) {
+        let (before, after) = PROGRESS_SCHEMA.split_once(&format!(r#",{{"name":"{field}""#)).unwrap();
+        assert!(after.ends_with("]}"));
+        let older = WriterSchema::parse(&format!("{before}]}}")).unwrap();
+        let written = body(progress);
+        let body = written.strip_suffix(bytes).expect("the defaults come last");
+        assert_eq!(Progress::decode_with(&older, body).unwrap(), *progress);
+    }
+
     #[test]
     fn records_of_older_writers_are_read() {
-        for field in ["type_pins", "reloads"] {
-            let (before, after) = PROGRESS_SCHEMA.split_once(&format!(r#",{{"name":"{field}""#)).unwrap();
-            assert!(after.ends_with("]}"));
-            let older = WriterSchema::parse(&format!("{before}]}}")).unwrap();
-            let with_pins = if field == "type_pins" { Vec::new() } else { example().type_pins };
-            let progress = Progress { type_pins: with_pins, reloads: Vec::new(), ..example() };
-            let mut bytes = body(&progress);
-            assert_eq!(bytes.pop(), Some(0), "an empty array is one byte");
-            if field == "type_pins" {
-                assert_eq!(bytes.pop(), Some(0));
-            }
-            assert_eq!(Progress::decode_with(&older, &bytes).unwrap(), progress);
-        }
+        let older = Progress { namespace: String::new(), source_in_key: false, ..example() };
+        check_older("namespace", &[0, 0], &older);
+        let older = Progress { reloads: Vec::new(), ..older };
+        check_older("reloads", &[0, 0, 0], &older);
+        check_older("type_pins", &[0, 0, 0, 0], &Progress { type_pins: Vec::new(), ..older });
+    }
+
+    #[test]
+    fn pins_of_a_writer_that_knew_no_bases_are_read() {
+        let base = r#",{"name":"base","type":["null","string"],"default":null}"#;
+        let (before, after) = PROGRESS_SCHEMA.split_once(base).unwrap();
+        let older = WriterSchema::parse(&format!("{before}{after}")).unwrap();
+        let pin = TypePin { oid: 16_400, modifier: -1, name: "mood".into(), base: None };
+        let (reloads, namespace, source_in_key) = (Vec::new(), String::new(), false);
+        let progress = Progress { type_pins: vec![pin], reloads, namespace, source_in_key, ..example() };
+        let written = body(&progress);
+        // The branch of the base, the end of the array, no reloads, the namespace, the flag.
+        let mut bytes = written.strip_suffix(&[0, 0, 0, 0, 0]).expect("the defaults come last").to_vec();
+        bytes.extend([0, 0, 0, 0]);
+        assert_eq!(Progress::decode_with(&older, &bytes).unwrap(), progress);
     }
 
     #[test]

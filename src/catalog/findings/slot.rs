@@ -10,6 +10,12 @@ pub(super) fn check(facts: &Facts<'_>, config: &Config, findings: &mut Findings)
         return findings.left_to_setup(subject, "there is no such slot");
     };
     let another = "set source.slot to a name of its own";
+    if let Some(pid) = slot.maker() {
+        let what = format!("process {pid} of the server is still making it, and waits for transactions that run");
+        let remedy =
+            format!("wait; if no `penstock setup` or `run` is at it any more: SELECT pg_terminate_backend({pid});");
+        return findings.stop(subject, what, remedy);
+    }
     if !slot.logical {
         return findings.stop(subject, "it is a physical slot", another);
     }

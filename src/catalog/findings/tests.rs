@@ -1,6 +1,15 @@
 //! One deviation from a sound set of facts at a time, and what is found.
 
+mod identity;
+mod names;
+mod publication;
+mod server;
+mod table;
+mod triggers;
+
 use std::collections::BTreeMap;
+
+use penstock_wire::lsn::EndLsn;
 
 use super::*;
 use crate::catalog::{Column, Identity, Kind, Partition, Persistence, Published, WalStatus};
@@ -36,6 +45,7 @@ fn column(number: i16, name: &str, base_oid: u32) -> Column {
         base_name: "other".to_owned(),
         not_null: true,
         generated: false,
+        readable: true,
         out_of_line: base_oid != UUID,
     }
 }
@@ -50,6 +60,7 @@ fn table(name: &str) -> Table {
         identity: Identity::Full,
         primary_key: vec!["id".to_owned()],
         primary_key_deferrable: false,
+        schema_usable: true,
         columns: vec![
             column(1, "id", UUID),
             column(2, "account_id", UUID),
@@ -57,6 +68,16 @@ fn table(name: &str) -> Table {
             column(4, "conditions", JSONB),
         ],
         partitions: Vec::new(),
+    }
+}
+
+fn partition(name: &str, identity: Identity) -> Partition {
+    Partition {
+        name: TableName::new("public", name),
+        kind: Kind::Ordinary,
+        persistence: Persistence::Permanent,
+        identity,
+        tells_truncate: true,
     }
 }
 
@@ -100,7 +121,7 @@ fn world() -> World {
             temporary: false,
             active_pid: None,
             restart_lsn: None,
-            confirmed_lsn: None,
+            confirmed_lsn: Some(EndLsn::new(0x10)),
             wal_status: Some(WalStatus::Reserved),
             safe_wal_bytes: None,
             two_phase: false,
@@ -165,457 +186,6 @@ fn check(change: impl FnOnce(&mut World), expected: &[&str]) {
 }
 
 #[test]
-fn a_partition_whose_truncate_nobody_tells_is_counted() {
-    let expected =
-        "warn table public.policies: a TRUNCATE of 1 of its 2 partitions is not noticed; run: penstock setup";
-    let world = |world: &mut World| {
-        let table = world.tables.get_mut(&policies()).unwrap();
-        table.kind = Kind::Partitioned;
-        table.partitions = vec![partition("a", Identity::Full), partition("b", Identity::Full)];
-        table.partitions[1].tells_truncate = false;
-        world.server.superuser = true;
-    };
-    check(world, &[expected]);
-}
-
-#[test]
-fn triggers_that_are_missing_are_setups_business_and_stop_nobody() {
-    check(|world| world.triggers = Triggers::Missing, &["warn event triggers: they are not there"]);
-    check(|world| world.triggers = Triggers::Other, &["warn event triggers: they are of another version"]);
-    check(
-        |world| {
-            world.triggers = Triggers::Missing;
-            world.settings.push(("SOURCE__EVENT_TRIGGERS", "false"));
-        },
-        &[],
-    );
-}
-
-#[test]
 fn sound_facts_give_no_findings() {
     check(|_| {}, &[]);
-}
-
-#[test]
-fn server() {
-    check(|w| w.server.version = 130_011, &["stop server: this is Postgres 13; use Postgres 14"]);
-    check(|w| w.server.in_recovery = true, &["stop server: this is a standby"]);
-    check(
-        |w| w.server.wal_level = "replica".into(),
-        &["stop server: wal_level is replica; ALTER SYSTEM SET wal_level = 'logical'"],
-    );
-    check(
-        |w| {
-            w.server.wal_level = "replica".into();
-            w.server.rds = true;
-        },
-        &["rds.logical_replication = 1"],
-    );
-    check(
-        |w| w.server.replication = false,
-        &["stop role bridge: it may not read the replication stream; ALTER ROLE \"bridge\" REPLICATION;"],
-    );
-    check(
-        |w| {
-            w.server.replication = false;
-            w.server.superuser = true;
-        },
-        &[],
-    );
-    check(|w| w.server.wal_senders_max = 0, &["stop server: max_wal_senders is 0"]);
-    check(|w| w.server.slots_used = 10, &[]);
-    check(
-        |w| {
-            w.slot = None;
-            w.server.slots_used = 10;
-        },
-        &[
-            "stop server: all 10 replication slots are in use",
-            "stop slot penstock_portal: there is no such slot; run: penstock setup",
-        ],
-    );
-    check(|w| w.server.encoding = "SQL_ASCII".into(), &["warn server: the database's encoding is SQL_ASCII"]);
-    check(|w| w.server.wal_sender_timeout_ms = Some(1500), &["warn server: wal_sender_timeout is 1500 ms"]);
-    check(|w| w.server.wal_sender_timeout_ms = None, &[]);
-}
-
-#[test]
-fn slot() {
-    check(|w| w.slot = None, &["stop slot penstock_portal: there is no such slot; run: penstock setup"]);
-    check(|w| w.slot().logical = false, &["stop slot penstock_portal: it is a physical slot"]);
-    check(
-        |w| w.slot().database = Some("x".into()),
-        &["stop slot penstock_portal: it belongs to database x, not to portal"],
-    );
-    check(|w| w.slot().plugin = Some("wal2json".into()), &["stop slot penstock_portal: its output plugin is wal2json"]);
-    check(|w| w.slot().temporary = true, &["stop slot penstock_portal: it is temporary"]);
-    check(
-        |w| w.slot().wal_status = Some(WalStatus::Lost),
-        &["stop slot penstock_portal: it is lost (the WAL that it needs was removed)"],
-    );
-    check(|w| w.slot().invalidation_reason = Some("rows_removed".into()), &["it is lost (rows_removed)"]);
-    check(
-        |w| w.slot().wal_status = Some(WalStatus::Unreserved),
-        &["warn slot penstock_portal: the WAL that it needs is beyond"],
-    );
-    check(|w| w.slot().active_pid = Some(12), &["warn slot penstock_portal: process 12 of the server streams from it"]);
-}
-
-#[test]
-fn publication() {
-    check(
-        |w| {
-            w.publication = None;
-            w.slot = None;
-            w.set("TABLES__CAPTURE", "public.*");
-        },
-        &[
-            "stop publication penstock: there is no such publication; run: penstock setup",
-            "there is no such slot; run: penstock setup",
-        ],
-    );
-    check(
-        |w| {
-            w.publication = None;
-            w.slot = None;
-        },
-        &["nothing tells what to publish; set tables.capture", "there is no such slot"],
-    );
-    check(|w| w.publication = None, &["stop publication penstock: it is gone, but slot penstock_portal is there"]);
-    check(
-        |w| {
-            w.publication().delete = false;
-            w.publication().truncate = false;
-        },
-        &[
-            "stop publication penstock: it does not send delete, truncate; ALTER PUBLICATION \"penstock\" SET (publish =",
-        ],
-    );
-    check(|w| w.publication().insert = false, &["it does not send insert;"]);
-    check(|w| w.publication().update = false, &["it does not send update;"]);
-    check(|w| w.publication().generated_columns = true, &["it sends generated columns"]);
-    check(
-        |w| w.publication().tables.clear(),
-        &["stop publication penstock: it holds no table", "warn table public.policies: it is not in the publication"],
-    );
-    check(
-        |w| w.publication().tables.get_mut(&policies()).unwrap().columns = Some(vec!["id".into()]),
-        &["stop table public.policies: it is published with a column list"],
-    );
-    check(
-        |w| w.publication().tables.get_mut(&policies()).unwrap().row_filter = Some("(a > 1)".into()),
-        &[
-            "stop table public.policies: it is published with a row filter: (a > 1); BEGIN; ALTER PUBLICATION \"penstock\" DROP TABLE \"public\".\"policies\"",
-        ],
-    );
-}
-
-#[test]
-fn capture_and_publication_must_agree() {
-    check(|w| w.set("TABLES__CAPTURE", "public.policies"), &[]);
-    check(
-        |w| w.set("TABLES__CAPTURE", "public.policies,public.polices"),
-        &["stop table public.polices: there is no such table (did you mean policies?)"],
-    );
-    check(
-        |w| {
-            w.set("TABLES__CAPTURE", "public.policies,public.flows");
-            w.add(table("flows"));
-        },
-        &[
-            "stop table public.flows: it is not in the publication: its changes are not captured; ALTER PUBLICATION \"penstock\" ADD TABLE \"public\".\"flows\";",
-        ],
-    );
-    check(
-        |w| {
-            w.set("TABLES__CAPTURE", "public.*");
-            w.add(table("flows"));
-        },
-        &["warn table public.flows: it is not in the publication"],
-    );
-    check(
-        |w| {
-            w.set("TABLES__CAPTURE", "public.*");
-            w.set("TABLES__LEAVE_OUT", "public.flows");
-            w.add(table("flows"));
-        },
-        &[],
-    );
-    check(
-        |w| w.set("TABLES__LEAVE_OUT", "public.policies"),
-        &["stop table public.policies: it is published, but the configuration does not ask for it"],
-    );
-    check(
-        |w| {
-            w.set("TABLES__CAPTURE", "public.policies,public.flows");
-            w.add(Table { kind: Kind::Other, ..table("flows") });
-        },
-        &["stop table public.flows: it is not a table"],
-    );
-    check(
-        |w| {
-            w.set("TABLES__CAPTURE", "public.flows");
-            w.add(table("flows"));
-            w.publication().tables.insert(TableName::new("public", "flows"), Published::default());
-        },
-        &["stop table public.policies: it is published, but the configuration does not ask for it"],
-    );
-}
-
-#[test]
-fn tables_that_cannot_be_captured() {
-    check(|w| w.table().kind = Kind::Foreign, &["stop table public.policies: it lives on another server"]);
-    check(|w| w.table().kind = Kind::Other, &["stop table public.policies: it is not a table"]);
-    check(
-        |w| w.table().persistence = Persistence::Unlogged,
-        &["is unlogged: its changes never reach the WAL; ALTER TABLE \"public\".\"policies\" SET LOGGED;"],
-    );
-    check(|w| w.table().persistence = Persistence::Temporary, &["is temporary"]);
-    check(|w| w.table().primary_key.clear(), &["stop table public.policies: it has no primary key"]);
-    for name in ["__account", "__source"] {
-        check(
-            |w| {
-                w.table().primary_key = vec![name.into()];
-                w.table().columns.push(column(9, name, UUID));
-            },
-            &["bears a name that record keys have themselves"],
-        );
-    }
-}
-
-#[test]
-fn account_and_key_columns() {
-    check(
-        |w| w.table().columns[1].name = "acount_id".into(),
-        &[
-            "stop table public.policies: it has no account column account_id (did you mean acount_id?); name the column that tells the account ([tables.\"public.policies\"] account_column",
-        ],
-    );
-    for names in ["tenant_id, account_id", "account_id, tenant_id"] {
-        check(|w| w.set("TABLES__ACCOUNT_COLUMN", names), &[]);
-    }
-    check(
-        |w| w.set("TABLES__ACCOUNT_COLUMN", "tenant_id, account"),
-        &["stop table public.policies: it has no account column tenant_id or account (did you mean account_id?)"],
-    );
-    for (oid, fits) in [
-        (UUID, true),
-        (TEXT, true),
-        (1043, true),
-        (21, true),
-        (23, true),
-        (20, true),
-        (1700, false),
-        (16_400, false),
-        (1042, false),
-    ] {
-        let expected: &[&str] =
-            if fits { &[] } else { &["stop table public.policies: its account column account_id is of type"] };
-        check(|w| w.table().columns[1].base_oid = oid, expected);
-    }
-    check(|w| w.set("TABLES__EXCLUDE", "public.policies.account_id"), &["its account column account_id is excluded"]);
-    check(|w| w.set("TABLES__EXCLUDE", "public.policies.id"), &["its key column id is excluded"]);
-    check(
-        |w| w.set("TABLES__IGNORE_UPDATES", "public.policies.account_id"),
-        &["updates of its account column account_id are ignored"],
-    );
-    check(|w| w.table().columns[0].generated = true, &["stop table public.policies: its key column id is generated"]);
-    check(
-        |w| w.table().columns[2].generated = true,
-        &["warn table public.policies: its column description is generated"],
-    );
-    check(
-        |w| {
-            w.table().columns[2].generated = true;
-            w.set("TABLES__EXCLUDE", "public.policies.description");
-        },
-        &[],
-    );
-    check(|w| w.set("TABLES__ACCOUNT_COLUMN", "id"), &[]);
-}
-
-/// A key of id and account, so that the default identity holds what is needed.
-fn with_identity(world: &mut World, identity: Identity) {
-    world.table().identity = identity;
-    world.table().primary_key = vec!["account_id".into(), "id".into()];
-}
-
-#[test]
-fn replica_identity() {
-    let lacks = "its replica identity lacks";
-    let large = "large values of description, conditions are not sent again";
-    check(
-        |w| w.table().identity = Identity::Default,
-        &[
-            "its replica identity lacks account_id: a delete or a move would not say which row or account it concerns; ALTER TABLE \"public\".\"policies\" REPLICA IDENTITY FULL;",
-        ],
-    );
-    check(|w| w.table().identity = Identity::Nothing, &["its replica identity lacks id, account_id"]);
-    check(|w| with_identity(w, Identity::Default), &[large]);
-    check(|w| with_identity(w, Identity::Index(vec!["id".into(), "account_id".into()])), &[large]);
-    check(|w| with_identity(w, Identity::Index(vec!["id".into()])), &[lacks]);
-    check(|w| with_identity(w, Identity::Index(Vec::new())), &[lacks]);
-    check(
-        |w| {
-            with_identity(w, Identity::Default);
-            w.table().primary_key.push("description".into());
-        },
-        &["large values of conditions are not sent again"],
-    );
-    check(
-        |w| {
-            with_identity(w, Identity::Default);
-            w.table().primary_key_deferrable = true;
-        },
-        &[lacks],
-    );
-    check(
-        |w| {
-            with_identity(w, Identity::Default);
-            w.set("TABLES__EXCLUDE", "public.policies.conditions");
-            w.set("TABLES__ACCEPT_UNCHANGED", "public.policies.description");
-        },
-        &[],
-    );
-    check(
-        |w| {
-            with_identity(w, Identity::Default);
-            w.table().columns.truncate(2);
-            w.table().columns.push(column(3, "seen_at", UUID));
-            w.set("TABLES__IGNORE_UPDATES", "public.policies.seen_at");
-        },
-        &["warn table public.policies: without REPLICA IDENTITY FULL nobody can tell what an update changed"],
-    );
-}
-
-fn partition(name: &str, identity: Identity) -> Partition {
-    Partition {
-        name: TableName::new("public", name),
-        kind: Kind::Ordinary,
-        persistence: Persistence::Permanent,
-        identity,
-        tells_truncate: true,
-    }
-}
-
-#[test]
-fn partitions() {
-    let partitioned = |w: &mut World, partitions: Vec<Partition>| {
-        w.table().kind = Kind::Partitioned;
-        w.table().partitions = partitions;
-    };
-    check(|w| partitioned(w, vec![partition("p1", Identity::Full)]), &[]);
-    check(
-        |w| partitioned(w, vec![partition("p1", Identity::Full), partition("p2", Identity::Default)]),
-        &["1 of its 2 partitions lack REPLICA IDENTITY FULL; ALTER TABLE \"public\".\"p2\" REPLICA IDENTITY FULL;"],
-    );
-    check(
-        |w| {
-            partitioned(w, vec![partition("p1", Identity::Full)]);
-            w.table().identity = Identity::Default;
-        },
-        &["its own REPLICA IDENTITY is not FULL"],
-    );
-    check(
-        |w| {
-            partitioned(w, vec![Partition { persistence: Persistence::Unlogged, ..partition("p1", Identity::Full) }]);
-        },
-        &["public.p1 is unlogged"],
-    );
-    check(
-        |w| {
-            partitioned(w, vec![partition("p1", Identity::Full)]);
-            w.add(Table { is_partition: true, ..table("p1") });
-            w.publication().via_root = false;
-            w.set("TABLES__CAPTURE", "public.policies");
-            w.publication().tables = [(TableName::new("public", "p1"), Published::default())].into();
-        },
-        &[
-            "stop table public.p1: it is a partition, sent as a table of its own; ALTER PUBLICATION \"penstock\" SET (publish_via_partition_root = true);",
-        ],
-    );
-}
-
-#[test]
-fn names_that_mean_nothing() {
-    check(
-        |w| w.set("TABLES__EXCLUDE", "public.policies.condition"),
-        &["stop tables.exclude: table public.policies has no column condition (did you mean conditions?)"],
-    );
-    check(
-        |w| w.set("TABLES__EXCLUDE", "public.polices.conditions"),
-        &[
-            "stop tables.exclude: public.polices.conditions is not a column of a captured table (did you mean public.policies?)",
-        ],
-    );
-    check(
-        |w| w.set("TABLES__IGNORE_UPDATES", "public.policies.seen"),
-        &["warn tables.ignore_updates: table public.policies has no column seen;"],
-    );
-    check(|w| w.set("TABLES__ACCEPT_UNCHANGED", "public.x.y"), &["warn tables.accept_unchanged: public.x.y is not"]);
-    check(
-        |w| w.set("TABLES__DECIMAL", "public.policies.amount"),
-        &["stop tables.decimal: table public.policies has no column amount; correct the name"],
-    );
-    check(
-        |w| {
-            w.set("TABLES__DECIMAL", "public.policies.amount");
-            w.set("TABLES__ACCEPT_ABSENT", "public.policies.amount");
-        },
-        &[],
-    );
-}
-
-#[test]
-fn columns_that_cannot_travel_as_decimals() {
-    let numeric = |w: &mut World, number: usize, base_name: &str| {
-        let name = w.table().columns[number].name.clone();
-        w.table().columns[number] =
-            Column { base_name: base_name.to_owned(), ..column(i16::try_from(number + 1).unwrap(), &name, NUMERIC) };
-    };
-    check(
-        |w| {
-            numeric(w, 2, "numeric(12,2)");
-            w.set("TABLES__DECIMAL", "public.policies.description");
-        },
-        &[],
-    );
-    check(
-        |w| {
-            numeric(w, 2, "numeric");
-            w.set("TABLES__DECIMAL", "public.policies.description");
-        },
-        &[
-            "stop table public.policies: its column description cannot travel as a decimal: its type declares no precision and scale, \
-             which every value of an Avro decimal shares; ALTER TABLE \"public\".\"policies\" ALTER COLUMN \"description\" \
-             TYPE numeric(…, …); Or remove \"public.policies.description\" from tables.decimal",
-        ],
-    );
-    check(
-        |w| {
-            numeric(w, 2, "numeric");
-            w.table().columns[2].type_oid = 70_000;
-            w.set("TABLES__DECIMAL", "public.policies.description");
-        },
-        // A domain cannot be given another type.
-        &["which every value of an Avro decimal shares; remove \"public.policies.description\" from tables.decimal"],
-    );
-    check(
-        |w| w.set("TABLES__DECIMAL", "public.policies.conditions"),
-        &["its column conditions cannot travel as a decimal: only numeric, and domains over it"],
-    );
-    check(
-        |w| {
-            numeric(w, 0, "numeric(20,0)");
-            w.set("TABLES__DECIMAL", "public.policies.id");
-        },
-        &["its column id cannot travel as a decimal: it is a key column"],
-    );
-    check(
-        |w| {
-            w.set("TABLES__DECIMAL", "public.policies.conditions");
-            w.set("TABLES__EXCLUDE", "public.policies.conditions");
-        },
-        &[],
-    );
 }

@@ -9,7 +9,7 @@ use penstock::kafka::readers::Readers;
 use penstock_wire::progress::Progress;
 
 use super::TABLE;
-use crate::scene::{Scene, stack, tell};
+use crate::scene::{A, Scene, stack, tell};
 use crate::world::{World, wait};
 
 /// Soon enough that no disk fills: the WAL of a busy server must not wait for a table that nobody writes.
@@ -87,4 +87,23 @@ fn readers_of_an_idle_database_learn_every_second_that_the_bridge_lives() {
     assert_eq!(newest.epoch, 1);
     assert!(newest.load_complete, "the table was empty when the slot was made");
     scene.stop();
+}
+
+/// What the libraries say at every start nobody reads any more when it matters.
+#[test]
+fn libraries_have_nothing_to_warn_of_where_nothing_is_wrong() {
+    let configuration = "[kafka.properties]\n\"compression.type\" = \"zstd\"\n\"linger.ms\" = \"1\"\n";
+    let mut scene = Scene::start(TABLE, configuration);
+    scene.sql(&format!("INSERT INTO t VALUES (1, '{A}', 'one')"));
+    assert_eq!(tell(&scene.records(), &["id"]), ["c (1)"]);
+    scene.bridge.signal("TERM");
+    assert!(scene.bridge.wait(SOON).success());
+    let first = scene.bridge.log();
+    scene.again();
+    scene.bridge.signal("TERM");
+    assert!(scene.bridge.wait(SOON).success());
+    let log = first + &scene.bridge.log();
+    let usual = |line: &&str| line.contains(" INFO ") || line.contains("penstock::health: waiting");
+    let warnings: Vec<&str> = log.lines().filter(|line| !usual(line)).collect();
+    assert_eq!(warnings, [""; 0]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{KeyColumn, PlanError};
-use crate::name::{avro_name, is_avro_name};
+use crate::name::{avro_name, avro_table_name, is_avro_name};
 use crate::table::{ColumnShape, TableShape};
 use crate::types::{TypeInfo, ValueKind};
 
@@ -18,7 +18,7 @@ pub(super) fn record_namespace(shape: &TableShape) -> Result<String, PlanError> 
     if shape.schema.is_empty() || shape.table.is_empty() {
         return Err(PlanError::EmptyName);
     }
-    Ok(format!("{}.{}.{}", shape.namespace, avro_name(&shape.schema), avro_name(&shape.table)))
+    Ok(format!("{}.{}", shape.namespace, avro_table_name(&shape.schema, &shape.table)))
 }
 
 /// The columns' Avro names, of which no two that travel may be the same.

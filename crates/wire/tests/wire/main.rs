@@ -3,6 +3,7 @@
 
 mod document;
 mod model;
+mod one_column;
 mod oracle;
 mod partition;
 mod plan;

@@ -2,6 +2,7 @@
 //! writes for the equivalent value under the plan's own schemas; and what is read back is what was meant.
 
 use crate::model::{Logical, Sent, decimal, info, key_kind, kind, nullable, present};
+use crate::one_column::one_column;
 use apache_avro::BigDecimal;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
@@ -11,7 +12,7 @@ use penstock_wire::decode::{Envelope, Row, WriterSchema, account_of_key};
 use penstock_wire::event::{Event, Op, Transaction};
 use penstock_wire::framing;
 use penstock_wire::lsn::{CommitLsn, Lsn};
-use penstock_wire::plan::{Plan, ValueError};
+use penstock_wire::plan::Plan;
 use penstock_wire::position::Seq;
 use penstock_wire::table::{ColumnShape, SourceInfo, TableShape};
 use penstock_wire::types::ValueKind;
@@ -232,40 +233,6 @@ fn same_row(row: Option<&Row>, fields: Option<Vec<(String, Value)>>) -> bool {
         }
         _ => false,
     }
-}
-
-/// A row of an account and a column `any`, encoded behind what was in the buffer.
-fn one_column(kind: ValueKind, column: Column<'_>) -> (Plan, Result<Vec<u8>, ValueError>) {
-    let shape = TableShape {
-        namespace: "penstock".into(),
-        schema: "s".into(),
-        table: "t".into(),
-        columns: vec![
-            ColumnShape { name: "account_id".into(), type_info: info(ValueKind::Int4), excluded: false },
-            ColumnShape { name: "any".into(), type_info: info(kind), excluded: false },
-        ],
-        account: 0,
-        key: vec![0],
-        source_in_key: false,
-    };
-    let mut plan = Plan::compile(&shape, &SourceInfo { name: "s".into(), number: 1, database: "d".into() }).unwrap();
-    plan.registered(1, 2);
-    let row = [Column::Text(b"1"), column];
-    let event = Event {
-        op: Op::Read,
-        before: None,
-        after: Some(&row),
-        commit_time_us: 0,
-        commit_lsn: CommitLsn::new(1),
-        seq: Seq(8),
-        transaction: None,
-        row_lsn: None,
-    };
-    let mut out = vec![1, 2, 3];
-    let encoded = plan.encode_envelope(&event, &mut out);
-    assert_eq!(out[..3], [1, 2, 3]);
-    assert!(encoded.is_ok() || out.len() == 3, "a refused row leaves something behind");
-    (plan, encoded.map(|()| out.split_off(3)))
 }
 
 proptest! {

@@ -1,13 +1,10 @@
 //! Values that a real Postgres printed and sent: both formats give the same bytes, and the binary format gives back the
 //! printed text. `golden/postgres_values.sql` makes them.
 
-use crate::model::{SCALARS, decimal, info};
+use crate::model::{SCALARS, decimal};
+use crate::one_column::one_column;
 use penstock_wire::column::Column;
-use penstock_wire::event::{Event, Op};
-use penstock_wire::lsn::CommitLsn;
-use penstock_wire::plan::{Plan, ValueError};
-use penstock_wire::position::Seq;
-use penstock_wire::table::{ColumnShape, SourceInfo, TableShape};
+use penstock_wire::plan::ValueError;
 use penstock_wire::types::{Refusal, ValueKind, put_postgres_text};
 
 struct Sample {
@@ -40,33 +37,7 @@ fn unhex(digits: &str) -> Vec<u8> {
 }
 
 fn encoded(kind: ValueKind, column: Column<'_>) -> Result<Vec<u8>, ValueError> {
-    let shape = TableShape {
-        namespace: "penstock".into(),
-        schema: "s".into(),
-        table: "t".into(),
-        columns: vec![
-            ColumnShape { name: "id".into(), type_info: info(ValueKind::Int4), excluded: false },
-            ColumnShape { name: "value".into(), type_info: info(kind), excluded: false },
-        ],
-        account: 0,
-        key: vec![0],
-        source_in_key: false,
-    };
-    let mut plan = Plan::compile(&shape, &SourceInfo { name: "s".into(), number: 1, database: "d".into() }).unwrap();
-    plan.registered(1, 2);
-    let row = [Column::Text(b"1"), column];
-    let event = Event {
-        op: Op::Read,
-        before: None,
-        after: Some(&row),
-        commit_time_us: 0,
-        commit_lsn: CommitLsn::new(1),
-        seq: Seq(8),
-        transaction: None,
-        row_lsn: None,
-    };
-    let mut out = Vec::new();
-    plan.encode_envelope(&event, &mut out).map(|()| out)
+    one_column(kind, column).1
 }
 
 #[test]

@@ -140,7 +140,10 @@ fn own_records() -> Vec<Value> {
         }],
         postgres_clock_us: 1_715_938_305_000_000,
         load_complete: true,
-        type_pins: vec![TypePin { oid: 16_390, modifier: -1, name: "email".into() }],
+        type_pins: vec![
+            TypePin { oid: 16_390, modifier: -1, name: "email".into(), base: Some("citext".into()) },
+            TypePin { oid: 16_380, modifier: -1, name: "citext".into(), base: None },
+        ],
         reloads: vec![Reload {
             id: "first-load".into(),
             scope: Scope { table: Some(("public".into(), "samples".into())), account: Some(ACCOUNT.into()) },
@@ -159,6 +162,8 @@ fn own_records() -> Vec<Value> {
             }],
             ..Reload::default()
         }],
+        namespace: "access.changes".into(),
+        source_in_key: true,
     };
     let dead_letter = DeadLetter {
         schema: "public".into(),

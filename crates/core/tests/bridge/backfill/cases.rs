@@ -5,6 +5,7 @@ use std::time::Duration;
 use penstock_core::backfill::FIRST_LOAD;
 use penstock_core::backfill::interface::{Ask, Undescribed};
 use penstock_core::bridge::Stop;
+use penstock_core::pgoutput::Relation;
 use penstock_core::resume::behind_readable;
 use penstock_wire::account::Account;
 use penstock_wire::control::{Control, ControlKey};
@@ -14,11 +15,11 @@ use penstock_wire::lsn::EndLsn;
 use penstock_wire::partition::Partitioner;
 use penstock_wire::position::{Position, Seq};
 use penstock_wire::progress::PartitionProgress;
-use penstock_wire::reload::{Reload, ReloadState, Scope};
+use penstock_wire::reload::{Reload, ReloadRange, ReloadState, Scope};
 
-use super::database::Change;
+use super::database::{Change, shape};
 use super::{Reading, World, rows};
-use crate::world::{Large, Letter};
+use crate::world::{Large, Letter, facts};
 
 /// All rows are loaded and read.
 fn loaded(ids: std::ops::Range<u32>) -> World {
@@ -245,6 +246,33 @@ fn a_table_that_is_gone_has_nothing_to_read_and_one_that_cannot_be_read_is_refus
         assert_eq!(world.state(FIRST_LOAD), state);
         assert_eq!(world.progress.load_complete, state == ReloadState::Done);
     }
+}
+
+#[test]
+fn two_tables_that_have_one_name_in_avro_are_not_both_loaded() {
+    let mut world = World::new(rows(10..13));
+    world.bridge.load_everything(Duration::ZERO);
+    world.act();
+    until(&mut world, "a survey is asked for", |world| world.asked.iter().any(|ask| matches!(ask, Ask::Survey { .. })));
+    world.asked.retain(|ask| !matches!(ask, Ask::Survey { .. }));
+    let relation = |table: &str| Relation { table: table.to_owned(), ..shape() };
+    let range = |table: &str| ReloadRange { schema: "public".into(), table: table.into(), ..ReloadRange::default() };
+    world.bridge.handle_surveyed(FIRST_LOAD, Ok(vec![range("t-x"), range("t_x002D_x")]), world.now);
+
+    // Nothing is pinned of either when both are described.
+    let described: Vec<_> = ["t-x", "t_x002D_x"]
+        .map(|table| world.bridge.describe_for_backfill(&relation(table), facts(3)).unwrap())
+        .into();
+    for table in described {
+        let name = (table.relation.schema.clone(), table.relation.table.clone());
+        world.bridge.handle_described(name, Ok((table, (10, 11))), world.now);
+    }
+    let first_load = world.bridge.reloads().iter().find(|reload| reload.id == FIRST_LOAD).unwrap();
+    assert_eq!(first_load.state, ReloadState::Refused);
+    let why = "its records would have the names of public.t-x's: both become \"public.t_x002D_x\" in Avro";
+    assert!(first_load.detail.contains(why), "{}", first_load.detail);
+    let later = world.bridge.describe_for_backfill(&relation("t_x002D_x"), facts(3));
+    assert!(later.unwrap_err().to_string().contains(why));
 }
 
 #[test]
