@@ -2,7 +2,8 @@
 //!
 //! Registered before first use. A registry that is down or overloaded is waited for, however long; one that refuses stops
 //! the bridge with what it said, and so does one whose certificate is not trusted. Ids are cached by the caller's
-//! relation versions, not here. A change that the registry's rule would take for harmless, and readers for other numbers,
+//! relation versions, not here. One schema is registered at a time: a registry may refuse a subject that is being created for
+//! another request. A change that the registry's rule would take for harmless, and readers for other numbers,
 //! is refused where the rule refuses any ([`meaning`]). The file of trusted roots is read once, when the client is set up.
 
 mod difference;
@@ -16,6 +17,7 @@ pub use error::RegistryError;
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schema_registry_converter::async_impl::schema_registry::{
@@ -24,6 +26,7 @@ use schema_registry_converter::async_impl::schema_registry::{
 };
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{SchemaType, SrCall, SuppliedSchema};
+use tokio::sync::Mutex;
 use tokio_rustls::rustls::CertificateError;
 
 use crate::config;
@@ -68,6 +71,8 @@ pub struct Registry {
     url: String,
     metrics: Option<Metrics>,
     rules: Rules,
+    /// Whose turn it is to register.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What to do about a failed request.
@@ -89,7 +94,7 @@ impl Registry {
             .build_with(client(options)?)
             .map_err(|error| RegistryError::Setup { url: url.clone(), reason: error.error })?;
         let rules = Rules::new(options)?;
-        Ok(Self { settings, url, metrics: None, rules })
+        Ok(Self { settings, url, metrics: None, rules, turn: Arc::default() })
     }
 
     /// Counts what the registry answers.
@@ -106,6 +111,7 @@ impl Registry {
     /// Registers `schema` under `subject` and gives its id. Waits as long as the registry is away; dropping the future
     /// ends the wait.
     pub async fn register(&self, subject: &str, schema: &str, health: &Health) -> Result<u32, RegistryError> {
+        let _turn = self.turn.lock().await;
         let attempt = || async {
             if let Some(difference) = self.changed_meaning(subject, schema).await? {
                 return Ok(Err(RegistryError::Meaning { subject: subject.to_owned(), difference }));
@@ -234,6 +240,8 @@ impl Registry {
         let subject = subject.to_owned();
         match status(&error.error) {
             Some(408 | 429) | Some(500..=599) => Verdict::Wait(format!("{}: {reason}", error.error)),
+            // Somebody else is creating the subject; once that is done, the schemas are compared.
+            Some(409) if reason.contains("already exists") => Verdict::Wait(format!("{subject}: {reason}")),
             Some(409) => Verdict::Stop(RegistryError::Incompatible { subject, rule: None, difference: None, reason }),
             Some(status) => Verdict::Stop(RegistryError::Refused { subject, status, reason }),
             None if error.error.starts_with("could not parse") || error.error.starts_with("Could not get id") => {

@@ -86,6 +86,13 @@ fn a_registry_that_fails_is_waited_for() {
     stalls_until_it_heals(Reply::error(500, "out of order"), "500");
 }
 
+/// What Apicurio says to the slower of two that create a subject with the same schema.
+#[test]
+fn a_subject_that_is_being_created_is_waited_for() {
+    let reason = "An artifact with ID 's' in group 'null' already exists.";
+    stalls_until_it_heals(Reply::error(409, reason), "already exists");
+}
+
 #[test]
 fn a_registry_that_says_nothing_is_waited_for() {
     stalls_until_it_heals(Reply::Hang, "");
