@@ -101,10 +101,29 @@ fn table_of(name: &str) -> Result<(String, String), RequestError> {
 
 fn part_of(text: &str) -> Option<(String, &str)> {
     let (part, rest) = match text.strip_prefix('"') {
-        Some(quoted) => quoted.split_once('"')?,
-        None => text.split_at(text.find('.').unwrap_or(text.len())),
+        Some(quoted) => quoted_part(quoted)?,
+        None => {
+            let (part, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+            (part.to_owned(), rest)
+        }
     };
-    (!part.is_empty()).then(|| (part.to_owned(), rest))
+    (!part.is_empty()).then_some((part, rest))
+}
+
+/// Up to the closing quote; two of them stand for one.
+fn quoted_part(mut text: &str) -> Option<(String, &str)> {
+    let mut part = String::new();
+    loop {
+        let (plain, rest) = text.split_once('"')?;
+        part.push_str(plain);
+        match rest.strip_prefix('"') {
+            Some(rest) => {
+                part.push('"');
+                text = rest;
+            }
+            None => return Some((part, rest)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +150,10 @@ mod tests {
                 scope: scope(Some(("public", "a.b")), Some("a1")),
                 rows_per_second: 9,
             },
+        );
+        check(
+            r#"{"reload": {"table": "\"a\"\"b\".\"c.d\""}}"#,
+            Request::Reload { id: None, scope: scope(Some(("a\"b", "c.d")), None), rows_per_second: 0 },
         );
         check(r#"{"pause": "x"}"#, Request::Pause("x".into()));
         check(r#"{"resume": "x"}"#, Request::Resume("x".into()));

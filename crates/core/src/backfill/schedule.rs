@@ -123,7 +123,8 @@ fn next_of_range(
 }
 
 fn rows_max(limits: &Limits, row_bytes: usize) -> usize {
-    let fitting = limits.chunk_bytes_max.checked_div(row_bytes).unwrap_or(FIRST_ROWS);
+    // With room to spare: rows beyond the bound are read in vain.
+    let fitting = (limits.chunk_bytes_max / 5 * 4).checked_div(row_bytes).unwrap_or(FIRST_ROWS);
     fitting.clamp(1, limits.chunk_rows_max)
 }
 
