@@ -1,0 +1,114 @@
+//! Rows together with what decisions need that is made from them alone, once, when they come.
+
+use std::sync::Arc;
+
+use penstock_wire::position::Position;
+
+use crate::conditions::{Conditions, Facts, Options, Problem, Window};
+use crate::rows::{ClientRow, GatewayRow, IpStack, Micros, PolicyRow, ResourceKind, ResourceRow};
+use crate::version::Version;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ClientEntry {
+    pub(crate) row: ClientRow,
+    pub(crate) version: Version,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayEntry {
+    pub(crate) row: GatewayRow,
+    pub(crate) version: Version,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ResourceEntry {
+    pub(crate) row: ResourceRow,
+    /// Where address, type and IP stack last changed, or were first seen.
+    pub(crate) address_since: Position,
+}
+
+#[derive(Debug)]
+pub(crate) struct PolicyEntry {
+    pub(crate) row: PolicyRow,
+    conditions: Conditions,
+    /// What the conditions say by time alone, for a while; nothing before it is first asked for.
+    window: Option<Window>,
+}
+
+/// What flows were authorised for.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    address: Option<Arc<str>>,
+    kind: ResourceKind,
+    ip_stack: Option<IpStack>,
+    pub(crate) since: Position,
+}
+
+impl ClientEntry {
+    pub(crate) fn new(row: &ClientRow) -> Self {
+        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()) }
+    }
+}
+
+impl GatewayEntry {
+    pub(crate) fn new(row: &GatewayRow) -> Self {
+        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()) }
+    }
+}
+
+impl ResourceEntry {
+    pub(crate) fn address(&self) -> Address {
+        Address::of(&self.row, self.address_since)
+    }
+}
+
+impl Address {
+    pub(crate) fn of(row: &ResourceRow, since: Position) -> Self {
+        Self { address: row.address.clone(), kind: row.kind, ip_stack: row.ip_stack, since }
+    }
+
+    /// Whether a flow authorised for one is good for the other.
+    pub(crate) fn same_place(&self, other: &Self) -> bool {
+        (&self.address, self.kind, self.ip_stack) == (&other.address, other.kind, other.ip_stack)
+    }
+}
+
+impl PolicyEntry {
+    pub(crate) fn compile(row: &PolicyRow) -> (Self, Vec<Problem>) {
+        let (conditions, problems) = Conditions::compile(&row.conditions);
+        (Self { row: row.clone(), conditions, window: None }, problems)
+    }
+
+    /// Whether the conditions hold; if so, the last second in which they do, or None: for ever.
+    ///
+    /// The time part does not depend on the client, and is kept from one question to the next.
+    #[inline]
+    pub(crate) fn holds(&self, facts: &Facts<'_>, now: Micros, options: &Options) -> Option<Option<i64>> {
+        let until = self.window_at(now).open?;
+        self.conditions.client_holds(facts, options).then_some(until)
+    }
+
+    /// Properties of failing conditions, in order, each once.
+    pub(crate) fn violated(&self, facts: &Facts<'_>, now: Micros, options: &Options, out: &mut Vec<Arc<str>>) {
+        self.conditions.violated(facts, now, options, out);
+    }
+
+    /// The first second in which the time part must be looked at again.
+    pub(crate) fn deadline(&self) -> Option<i64> {
+        self.window?.until
+    }
+
+    /// Looks at the time part.
+    pub(crate) fn look_at_time(&mut self, now: Micros) {
+        self.window = Some(self.window_at(now));
+    }
+
+    #[inline]
+    fn window_at(&self, now: Micros) -> Window {
+        let second = now.seconds();
+        match self.window {
+            Some(window) if window.from <= second && window.until.is_none_or(|until| second < until) => window,
+            Some(_) | None => self.conditions.window_at(now),
+        }
+    }
+}
