@@ -295,7 +295,7 @@ impl TableFault {
                 "Rename the key's columns of {schema}.{table} back to what they were until the bridge has captured the table; a key that is captured keeps its columns."
             ),
             Self::KeyColumns { pinned, .. } => format!(
-                "Keys already written cannot change. Make ({}) the primary key of {schema}.{table} again, under these names. If the table needs the other key, begin a new topic (kafka.topic, source.slot) and load it.",
+                "Keys already written cannot change. Make ({}) the primary key of {schema}.{table} again, under these names; if rows were written in between, list \"{schema}.{table}\" in tables.accept_missing, too: the table is loaded again behind them. Take it out of the list afterwards. If the table needs the other key, begin a new topic (kafka.topic, source.slot) and load it.",
                 pinned.join(", ")
             ),
             Self::KeySchema { pinned, .. } => format!(

@@ -258,8 +258,8 @@ pub fn compile(
     };
     let key =
         key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
-    check_key(facts, pin)?;
     if !own.accept_missing {
+        check_key(facts, pin)?;
         check_identity(relation, facts, own, account, &key)?;
     }
     let types = chosen_types(relation, facts, own, &key)?;
