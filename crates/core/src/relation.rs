@@ -237,6 +237,9 @@ pub fn compile(
     pin: Option<&KeyPin>,
     source_in_key: bool,
 ) -> Result<Table, TableFault> {
+    if !rules.captures(&relation.schema, &relation.table) {
+        return Err(TableFault::NotAskedFor);
+    }
     let none = TableRules::default();
     let own = rules.tables.get(&(relation.schema.clone(), relation.table.clone())).unwrap_or(&none);
     let absent = |name: &&String| !relation.columns.iter().any(|column| column.name == **name);

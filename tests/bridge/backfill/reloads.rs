@@ -7,7 +7,7 @@ use penstock_wire::control::ControlKind;
 use super::fold::{assert_same, fold, select};
 use super::hazards::{state, wait_done};
 use crate::reader::Content;
-use crate::scene::{A, B, PATIENCE, Scene};
+use crate::scene::{A, B, PATIENCE, Scene, world};
 use crate::world::{World, wait};
 
 const SCHEMA: &str = "
@@ -68,16 +68,14 @@ fn a_dba_reloads_one_account_from_psql_and_only_its_partition_hears_of_it() {
 
 #[test]
 fn a_reload_is_paused_resumed_and_cancelled() {
-    let mut scene = loaded();
+    let mut world = world(SCHEMA, "");
+    world.set("BACKFILL__CHUNK_ROWS_MAX", "100");
+    let mut scene = Scene::of(world);
+    wait_done(&scene.world, "first-load");
     let world = &scene.world;
     let (code, said) = backfill(world, &["--all", "--rows-per-second", "500", "--no-wait"]);
     assert_eq!(code, Some(0), "{said}");
-    let id = said
-        .split_whitespace()
-        .find(|word| word.contains('-'))
-        .unwrap_or_default()
-        .trim_matches(['.', ',', ':'])
-        .to_owned();
+    let id = said.lines().last().expect("the id stands in the last line").to_owned();
     wait("it to run", PATIENCE, || state(world, &id).as_deref() == Some("running"))
         .unwrap_or_else(|late| panic!("{late}: {id:?} of {said:?}: {:?}", state(world, &id)));
     assert_eq!(backfill(world, &["pause", &id]).0, Some(0));

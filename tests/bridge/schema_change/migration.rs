@@ -95,7 +95,7 @@ fn a_migration_under_load_loses_nothing_for_old_and_new_readers() {
     }
     load.stop();
     wait_for_loads(&scene);
-    let records = scene.records();
+    let records = scene.records_and_loads();
     let (old, new) = (old.finish(), new.finish());
 
     let events = load::check(&scene.world.database, &records);
