@@ -104,7 +104,7 @@ fn a_delivered_change_that_nobody_sees_yet_is_not_overwritten_by_the_old_row() {
     held.hold_commits();
     let writer = held.invisible_change(&mut bridge);
     held.ask(RELOAD);
-    held.waits_for(&bridge, "not yet visible");
+    held.waits_for(&bridge, "ran before this began");
     held.release_commits();
     writer.join().expect("the writer");
     held.ends_well(&mut bridge);

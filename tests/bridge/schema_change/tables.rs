@@ -50,6 +50,9 @@ fn a_published_table_that_is_not_asked_for_stops_the_bridge() {
     halts(&mut scene, &["table public.u", "is published", "stand in the WAL"]);
     scene.world.set("TABLES__CAPTURE", "public.t, public.u").set("TABLES__EXCLUDE", "public.u.w");
     scene.sql("ALTER PUBLICATION penstock ADD TABLE u");
+    // It was out of the publication for a while, and what was written then is nowhere.
+    halts(&mut scene, &["public.u", "taken out of the publication", "tables.accept_missing"]);
+    scene.world.set("TABLES__ACCEPT_MISSING", "public.u");
     scene.again();
     assert_eq!(tell(&scene.records(), &["id", "v", "w"]), ["c (1 a -)", "c (1 - -)"]);
     scene.stop();
