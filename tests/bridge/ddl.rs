@@ -7,13 +7,8 @@ mod publication;
 mod rows;
 mod untold;
 
-use penstock_wire::control::ControlKind;
-use penstock_wire::event::Op;
-
 use crate::backfill::fold::{assert_same, fold, select};
-use crate::reader::{Content, Record};
-use crate::scene::{A, Scene, tell};
-use crate::world::wait;
+use crate::scene::{A, Scene, tell, wait_for_loads};
 
 const TABLE: &str = "
 CREATE TABLE t (id int PRIMARY KEY, account_id uuid, v text);
@@ -44,26 +39,10 @@ fn reloads(scene: &mut Scene) -> Vec<String> {
     told.map(|line| format!("{}: {}", field(line, "table"), field(line, "why"))).collect()
 }
 
-/// What the stream has brought, without what was loaded again.
-fn stream(scene: &Scene) -> Vec<Record> {
-    let mut records = scene.delivered();
-    records.retain(|record| match &record.content {
-        Content::Change(envelope) => envelope.op != Op::Read,
-        Content::Control(control) => !matches!(control.kind, ControlKind::ReloadBegin | ControlKind::ReloadEnd),
-        Content::Tombstone => true,
-    });
-    records
-}
-
-/// Waits until everything that had to be loaded again is, and compares what a reader holds with the tables.
+/// Waits for the end of all reloads, and compares what a reader holds with the tables.
 fn ends_as_the_tables(scene: &mut Scene, columns: &[(&str, &[&str])]) {
-    wait("reloads to end", crate::scene::PATIENCE, || {
-        let log = scene.bridge.log();
-        let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-        count("has to be loaded again") == count("state=\"done\"")
-    })
-    .unwrap_or_else(|late| panic!("{late}\n{}", scene.bridge.log()));
-    let records = scene.records();
+    wait_for_loads(scene);
+    let records = scene.records_and_loads();
     assert_same(&fold(&records, columns), &select(&scene.world.database, columns));
 }
 

@@ -9,10 +9,11 @@ use apache_avro::types::Value;
 use penstock_testbed::cluster::{self, Addresses};
 use penstock_wire::control::ControlKind;
 use penstock_wire::decode::{Row, to_json};
+use penstock_wire::event::Op;
 use tokio::runtime::Runtime;
 
 use crate::reader::{self, Content, Record};
-use crate::world::{Bridge, World};
+use crate::world::{Bridge, World, wait};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -69,15 +70,28 @@ impl Scene {
         self.world.database.psql(sql).expect("run SQL")
     }
 
-    /// Waits until everything committed so far is confirmed, and reads the topic: all records but the epoch's, in each
-    /// partition's order.
+    /// Waits until everything committed so far is confirmed, and reads what the stream brought: all records but the
+    /// epoch's and those of loads, which come when they can, in each partition's order.
     pub fn records(&mut self) -> Vec<Record> {
         self.world.wait_confirmed(&mut self.bridge, PATIENCE);
         self.delivered()
     }
 
-    /// What is in the topic now.
+    /// What the stream has brought so far.
     pub fn delivered(&self) -> Vec<Record> {
+        let mut records = self.delivered_and_loaded();
+        records.retain(|record| !is_of_a_load(record));
+        records
+    }
+
+    /// The same as [`Scene::records`], with what loads and reloads brought.
+    pub fn records_and_loads(&mut self) -> Vec<Record> {
+        self.world.wait_confirmed(&mut self.bridge, PATIENCE);
+        self.delivered_and_loaded()
+    }
+
+    /// What is in the topic now, but for epochs.
+    pub fn delivered_and_loaded(&self) -> Vec<Record> {
         let mut records = reader::read(&self.world.bootstrap, &self.world.registry_url, &self.world.topic);
         records.retain(|record| !is_epoch(record));
         records
@@ -95,6 +109,21 @@ impl Scene {
     }
 }
 
+/// Waits until no load or reload is asked for or under way, as `penstock backfill status` tells it.
+pub fn wait_for_loads(scene: &Scene) {
+    let mut said = String::new();
+    wait("loads to end", PATIENCE, || {
+        let mut status = scene.world.spawn("backfill", &["status", "--json"], &scene.world.database);
+        assert!(status.wait(PATIENCE).success(), "{}", status.log());
+        said = status.log();
+        let reloads: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        let is_under_way =
+            |reload: &serde_json::Value| ["requested", "running"].contains(&reload["state"].as_str().expect("a state"));
+        !reloads.as_array().expect("a list").iter().any(is_under_way)
+    })
+    .unwrap_or_else(|late| panic!("{late}: {said}\n{}", scene.bridge.log()));
+}
+
 /// Waits for the end of a bridge with this code, whose last words hold all of `words`, case aside.
 pub fn expect_last_words(bridge: &mut Bridge, code: i32, words: &[&str]) -> String {
     let (found, said) = bridge.last_words();
@@ -107,6 +136,15 @@ pub fn expect_last_words(bridge: &mut Bridge, code: i32, words: &[&str]) -> Stri
 
 fn is_epoch(record: &Record) -> bool {
     matches!(&record.content, Content::Control(control) if control.kind == ControlKind::Epoch)
+}
+
+/// Whether a load or reload wrote it.
+pub fn is_of_a_load(record: &Record) -> bool {
+    match &record.content {
+        Content::Change(envelope) => envelope.op == Op::Read,
+        Content::Control(control) => matches!(control.kind, ControlKind::ReloadBegin | ControlKind::ReloadEnd),
+        Content::Tombstone => false,
+    }
 }
 
 /// Records in the order of their positions, across partitions; those at one position by partition.

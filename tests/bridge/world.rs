@@ -149,9 +149,9 @@ impl World {
         let output = File::create(&log).expect("create the log");
         let child = Command::new(&self.program)
             .arg(command)
+            .args(arguments)
             .arg("--config")
             .arg(self.configuration(http_port, postgres))
-            .args(arguments)
             .envs(&self.environment)
             .stdout(output.try_clone().expect("a second handle"))
             .stderr(output)

@@ -114,6 +114,9 @@ pub enum Fault {
 /// Why a table cannot be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum TableFault {
+    /// The publication has it, the configuration has not.
+    #[error("it is published, but the configuration does not ask for it")]
+    NotAskedFor,
     /// None of the configured names is a column's.
     #[error("it has no account column {0}")]
     NoAccountColumn(AccountColumns),
@@ -283,6 +286,9 @@ impl TableFault {
                     columns.quoted()
                 )
             }
+            Self::NotAskedFor => format!(
+                "ALTER PUBLICATION … DROP TABLE {schema}.{table}; keeps later rows of it out. Rows that it holds already stand in the WAL: add \"{schema}.{table}\" to tables.capture (and take it out of tables.leave_out) to have them delivered, for there is no way past them that says nothing. What must not leave the database of it goes into tables.exclude."
+            ),
             Self::NoKey => {
                 format!(
                     "ALTER TABLE {schema}.{table} ADD PRIMARY KEY (…), or take the table out of the publication. If it was dropped, list \"{schema}.{table}\" in tables.accept_missing: its changes are left out, and readers are told to drop its rows. Take it out of the list afterwards."
@@ -295,7 +301,7 @@ impl TableFault {
                 "Rename the key's columns of {schema}.{table} back to what they were until the bridge has captured the table; a key that is captured keeps its columns."
             ),
             Self::KeyColumns { pinned, .. } => format!(
-                "Keys already written cannot change. Make ({}) the primary key of {schema}.{table} again, under these names. If the table needs the other key, begin a new topic (kafka.topic, source.slot) and load it.",
+                "Keys already written cannot change. Make ({}) the primary key of {schema}.{table} again, under these names; if rows were written in between, list \"{schema}.{table}\" in tables.accept_missing, too: the table is loaded again behind them. Take it out of the list afterwards. If the table needs the other key, begin a new topic (kafka.topic, source.slot) and load it.",
                 pinned.join(", ")
             ),
             Self::KeySchema { pinned, .. } => format!(

@@ -237,6 +237,9 @@ pub fn compile(
     pin: Option<&KeyPin>,
     source_in_key: bool,
 ) -> Result<Table, TableFault> {
+    if !rules.captures(&relation.schema, &relation.table) {
+        return Err(TableFault::NotAskedFor);
+    }
     let none = TableRules::default();
     let own = rules.tables.get(&(relation.schema.clone(), relation.table.clone())).unwrap_or(&none);
     let absent = |name: &&String| !relation.columns.iter().any(|column| column.name == **name);
@@ -258,8 +261,8 @@ pub fn compile(
     };
     let key =
         key_names.iter().map(|name| captured(name).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
-    check_key(facts, pin)?;
     if !own.accept_missing {
+        check_key(facts, pin)?;
         check_identity(relation, facts, own, account, &key)?;
     }
     let types = chosen_types(relation, facts, own, &key)?;

@@ -91,8 +91,7 @@ pub fn state(world: &World, id: &str) -> Option<String> {
     status.wait(PATIENCE);
     let log = status.log();
     let json: serde_json::Value = serde_json::from_str(log.lines().last()?).ok()?;
-    let reloads = json.get("reloads")?.as_array()?;
-    let reload = reloads.iter().find(|reload| reload.get("id").and_then(|id| id.as_str()) == Some(id))?;
+    let reload = json.as_array()?.iter().find(|reload| reload.get("id").and_then(|id| id.as_str()) == Some(id))?;
     reload.get("state")?.as_str().map(str::to_owned)
 }
 
@@ -105,7 +104,7 @@ fn a_delivered_change_that_nobody_sees_yet_is_not_overwritten_by_the_old_row() {
     held.hold_commits();
     let writer = held.invisible_change(&mut bridge);
     held.ask(RELOAD);
-    held.waits_for(&bridge, "not yet visible");
+    held.waits_for(&bridge, "ran before this began");
     held.release_commits();
     writer.join().expect("the writer");
     held.ends_well(&mut bridge);
@@ -145,7 +144,7 @@ fn a_chunk_against_a_rewrite_loses_no_row() {
     session.run("COMMIT");
     wait_done(&scene.world, "again");
     let mut scene = scene;
-    let records = scene.records();
+    let records = scene.records_and_loads();
     assert_same(&fold(&records, COLUMNS), &select(&scene.world.database, COLUMNS));
     scene.stop();
 }

@@ -64,7 +64,7 @@ fn a_first_load_halts_at_a_row_that_cannot_be_delivered_and_goes_on_past_it_when
     assert!(!said.contains("294276") && !said.contains("SECRET"), "a row's value is told: {said}");
     let log = scene.bridge.log();
     assert!(!log.contains("in a new session"), "nothing of its chunk is in the way of what precedes it: {log}");
-    let records = scene.delivered();
+    let records = scene.delivered_and_loaded();
     assert_eq!(ids(&records, Op::Read), (1..=10).collect::<Vec<_>>(), "the chunk before it, and nothing of its own");
     assert!(controls(&records, ControlKind::DeadLetter).is_empty());
 
@@ -72,14 +72,14 @@ fn a_first_load_halts_at_a_row_that_cannot_be_delivered_and_goes_on_past_it_when
     scene.sql("INSERT INTO t SELECT n, 'b', NULL, 'late', 'SECRET' FROM generate_series(100, 104) n");
     scene.bridge = scene.world.run();
     scene.expect_halt(&words);
-    let records = scene.delivered();
+    let records = scene.delivered_and_loaded();
     assert_eq!(ids(&records, Op::Create), (100..=104).collect::<Vec<_>>());
     assert_eq!(ids(&records, Op::Read), (1..=10).collect::<Vec<_>>());
 
     scene.world.set("FAULTS__POISON", "dead_letter");
     scene.again();
     wait("the load to be complete", PATIENCE, || load_is_complete(&scene.world)).expect("it goes on");
-    let records = scene.records();
+    let records = scene.records_and_loads();
     let good = (1..=45).filter(|id| !POISON.contains(id)).chain(100..=104);
     assert_eq!(ids(&records, Op::Read), good.collect::<Vec<_>>(), "each once");
     assert_eq!(controls(&records, ControlKind::ReloadBegin).len(), PARTITIONS as usize, "it began once");

@@ -7,7 +7,7 @@ use penstock_wire::control::ControlKind;
 use super::fold::{assert_same, fold, select};
 use super::hazards::{state, wait_done};
 use crate::reader::Content;
-use crate::scene::{A, B, PATIENCE, Scene};
+use crate::scene::{A, B, PATIENCE, Scene, world};
 use crate::world::{World, wait};
 
 const SCHEMA: &str = "
@@ -38,7 +38,7 @@ fn rows_that_vanished_unnoticed_are_gone_after_a_reload_of_their_table() {
     scene.sql("ALTER TABLE items DETACH PARTITION items_old");
     let (code, said) = backfill(&scene.world, &["--table", "public.items"]);
     assert_eq!(code, Some(0), "{said}");
-    let records = scene.records();
+    let records = scene.records_and_loads();
     assert_same(&fold(&records, COLUMNS), &select(&scene.world.database, COLUMNS));
     scene.stop();
 }
@@ -46,11 +46,11 @@ fn rows_that_vanished_unnoticed_are_gone_after_a_reload_of_their_table() {
 #[test]
 fn a_dba_reloads_one_account_from_psql_and_only_its_partition_hears_of_it() {
     let mut scene = loaded();
-    let before = scene.records().len();
+    let before = scene.records_and_loads().len();
     let request = format!("{{\"reload\": {{\"id\": \"one\", \"account\": \"{A}\"}}}}");
     scene.sql(&format!("SELECT pg_logical_emit_message(true, 'penstock.backfill', '{request}')"));
     wait_done(&scene.world, "one");
-    let records = scene.records();
+    let records = scene.records_and_loads();
     let mut told: Vec<_> = records.clone();
     told.sort_by_key(|record| record.header.position);
     let told = &told[before..];
@@ -68,16 +68,14 @@ fn a_dba_reloads_one_account_from_psql_and_only_its_partition_hears_of_it() {
 
 #[test]
 fn a_reload_is_paused_resumed_and_cancelled() {
-    let mut scene = loaded();
+    let mut world = world(SCHEMA, "");
+    world.set("BACKFILL__CHUNK_ROWS_MAX", "100");
+    let mut scene = Scene::of(world);
+    wait_done(&scene.world, "first-load");
     let world = &scene.world;
     let (code, said) = backfill(world, &["--all", "--rows-per-second", "500", "--no-wait"]);
     assert_eq!(code, Some(0), "{said}");
-    let id = said
-        .split_whitespace()
-        .find(|word| word.contains('-'))
-        .unwrap_or_default()
-        .trim_matches(['.', ',', ':'])
-        .to_owned();
+    let id = said.lines().last().expect("the id stands in the last line").to_owned();
     wait("it to run", PATIENCE, || state(world, &id).as_deref() == Some("running"))
         .unwrap_or_else(|late| panic!("{late}: {id:?} of {said:?}: {:?}", state(world, &id)));
     assert_eq!(backfill(world, &["pause", &id]).0, Some(0));
@@ -91,7 +89,7 @@ fn a_reload_is_paused_resumed_and_cancelled() {
     wait("it to go on", PATIENCE, || state(world, &id).as_deref() == Some("running")).expect("it does");
     assert_eq!(backfill(world, &["cancel", &id]).0, Some(0));
     wait("it to end", PATIENCE, || state(world, &id).as_deref() == Some("cancelled")).expect("it does");
-    let ends = scene.records().into_iter().filter(
+    let ends = scene.records_and_loads().into_iter().filter(
         |record| matches!(&record.content, Content::Control(control) if control.kind == ControlKind::ReloadEnd),
     );
     assert_eq!(ends.count(), 3, "only the first load's, in each partition");

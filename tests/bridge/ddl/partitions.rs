@@ -1,6 +1,6 @@
 //! Partitioned tables: their rows come and go with whole partitions, and the server describes these, too.
 
-use super::{reloads, stop_for_now, stream};
+use super::{reloads, stop_for_now};
 use crate::scene::{A, B, PATIENCE, Scene, in_order, tell};
 
 const PARTITIONED: &str = "
@@ -106,5 +106,5 @@ fn a_delete_without_the_old_row_stops_the_bridge() {
     scene.sql("DELETE FROM r");
     // It comes as a whole row whose account is NULL.
     scene.expect_halt(&["row of public.r", "old row was not sent"]);
-    assert_eq!(tell(&stream(&scene), &["id"]), ["c (1)"]);
+    assert_eq!(tell(&scene.delivered(), &["id"]), ["c (1)"]);
 }

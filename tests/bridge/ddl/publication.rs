@@ -1,6 +1,6 @@
 //! Changes of the publication while the bridge runs.
 
-use super::{insert, reloads, stream, with_a_row};
+use super::{insert, reloads, with_a_row};
 use crate::scene::{A, in_order, tell};
 
 #[test]
@@ -34,7 +34,7 @@ fn a_table_that_leaves_and_comes_back_in_one_transaction_is_loaded_again() {
     scene.sql("BEGIN; ALTER PUBLICATION penstock DROP TABLE t; ALTER PUBLICATION penstock ADD TABLE t; COMMIT;");
     insert(&scene, 2);
     assert_eq!(reloads(&mut scene), ["t: it came into the publication"]);
-    assert_eq!(tell(&stream(&scene), &["id"]), ["c (1)", "c (2)"]);
+    assert_eq!(tell(&scene.delivered(), &["id"]), ["c (1)", "c (2)"]);
     scene.stop();
 }
 
@@ -65,6 +65,6 @@ fn a_row_filter_stops_the_bridge() {
     scene.again();
     insert(&scene, 2);
     assert!(reloads(&mut scene).contains(&"t: it came into the publication".to_owned()));
-    assert_eq!(tell(&stream(&scene), &["id"]), ["c (1)", "c (2)"]);
+    assert_eq!(tell(&scene.delivered(), &["id"]), ["c (1)", "c (2)"]);
     scene.stop();
 }

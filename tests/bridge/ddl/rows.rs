@@ -1,6 +1,6 @@
 //! Rows that change without being written, or are written without being sent.
 
-use super::{TABLE, ends_as_the_tables, insert, reloads, stream, with_a_row};
+use super::{TABLE, ends_as_the_tables, insert, reloads, with_a_row};
 use crate::scene::{Scene, tell};
 
 #[test]
@@ -13,7 +13,7 @@ fn a_column_that_comes_with_a_default_loads_the_table_again() {
     scene.sql("ALTER TABLE t ALTER COLUMN d SET NOT NULL; ALTER TABLE t ADD COLUMN e int;");
     insert(&scene, 3);
     assert_eq!(reloads(&mut scene).len(), 1);
-    assert_eq!(tell(&stream(&scene), &["id", "d", "e"]), ["c (1 - -)", "c (2 5 -)", "c (3 5 null)"]);
+    assert_eq!(tell(&scene.delivered(), &["id", "d", "e"]), ["c (1 - -)", "c (2 5 -)", "c (3 5 null)"]);
     ends_as_the_tables(&mut scene, &[("t", &["id", "d"])]);
     scene.stop();
 }
@@ -39,7 +39,7 @@ fn a_statement_that_is_rolled_back_leads_to_nothing() {
     scene.sql("BEGIN; ALTER TABLE t ADD COLUMN d int DEFAULT 5; DROP TABLE t; ROLLBACK;");
     insert(&scene, 2);
     assert_eq!(reloads(&mut scene), Vec::<String>::new());
-    assert_eq!(tell(&stream(&scene), &["id", "d"]), ["c (1 -)", "c (2 -)"]);
+    assert_eq!(tell(&scene.delivered(), &["id", "d"]), ["c (1 -)", "c (2 -)"]);
     scene.stop();
 }
 

@@ -1,6 +1,6 @@
 //! Without the event triggers: what the Relation messages and the pinned OIDs show.
 
-use super::{insert, reloads, stop_for_now, stream, with_a_row};
+use super::{insert, reloads, stop_for_now, with_a_row};
 use crate::scene::{A, PARTITIONS, Scene, in_order, tell};
 
 fn without_triggers() -> Scene {
@@ -31,7 +31,7 @@ fn a_table_that_is_created_anew_stops_the_bridge_until_that_is_accepted() {
     scene.again();
     let told = reloads(&mut scene);
     assert!(told.len() == 1 && told[0].starts_with("t: it is another table"), "{told:?}");
-    assert_eq!(tell(&stream(&scene), &["id"]), ["c (1)", "c (2)"]);
+    assert_eq!(tell(&scene.delivered(), &["id"]), ["c (1)", "c (2)"]);
     // The new one is pinned: nothing more needs to be accepted.
     stop_for_now(&mut scene);
     scene.world.set("TABLES__ACCEPT_MISSING", "");

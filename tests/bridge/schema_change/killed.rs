@@ -10,7 +10,7 @@ use rdkafka::message::{Headers, Message};
 use super::TABLE;
 use crate::reader::each_message;
 use crate::scene::{A, B, PATIENCE, Scene, tell, world};
-use crate::semantics::replay::{set_up, topic};
+use crate::semantics::replay::{assert_same_records, set_up, topic};
 use crate::world::{World, wait};
 
 /// Questions that every start asks before it streams: the four schemas of the bridge's own.
@@ -104,8 +104,7 @@ fn killed_at_its_questions_to_the_registry_it_writes_the_same_bytes_again() {
     let mut other = undisturbed.run();
     undisturbed.wait_ready(&mut other, PATIENCE);
     undisturbed.wait_confirmed_to(&target, &mut other, PATIENCE);
-    let (one, two) = (topic(world), topic(&undisturbed));
-    assert_eq!(one, two);
+    assert_same_records(topic(world), topic(&undisturbed));
     assert!(other.stop().success());
     drop(undisturbed);
     scene.stop();

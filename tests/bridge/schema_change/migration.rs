@@ -14,7 +14,7 @@ use self::script::{COMPARED, RENAMED, SCHEMA, STEPS};
 use super::schema_id;
 use crate::load::{self, Load};
 use crate::reader::{self, Record};
-use crate::scene::{PATIENCE, Scene, world};
+use crate::scene::{PATIENCE, Scene, wait_for_loads, world};
 use crate::world::World;
 
 const CONFIGURATION: &str = "[tables]\ncapture = [\"public.*\"]\nleave_out = [\"public.ledger\"]\n\
@@ -94,7 +94,8 @@ fn a_migration_under_load_loses_nothing_for_old_and_new_readers() {
         load.wait_for_more(COMMITS, PATIENCE);
     }
     load.stop();
-    let records = scene.records();
+    wait_for_loads(&scene);
+    let records = scene.records_and_loads();
     let (old, new) = (old.finish(), new.finish());
 
     let events = load::check(&scene.world.database, &records);

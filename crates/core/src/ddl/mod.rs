@@ -139,6 +139,12 @@ impl Announced {
         let captured = published || pin.is_some() && rules.captures(&name.0, &name.1);
         why.extend(leaves(pin.as_ref().map_or(&known, |pin| &pin.leaves), &told));
         if let Some(pin) = pin {
+            // Rows that other columns told apart may have borne one key of the topic.
+            let is_other = |key: &[String]| !pin.columns.is_empty() && key != pin.columns;
+            let was_other = self.described.get(&oid).is_some_and(|before| is_other(&before.table.key));
+            if (was_other || is_other(&told.table.key)) && rules.accepts_missing(&name.0, &name.1) {
+                why.push("its primary key is or was made of other columns, and that is accepted".to_owned());
+            }
             pin.leaves.clone_from(&told.table.leaves);
         }
         if captured && told.table.persistence == "u" && !rules.accepts_missing(&name.0, &name.1) {

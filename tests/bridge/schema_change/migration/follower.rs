@@ -13,6 +13,7 @@ use std::time::Duration;
 use apache_avro::BigDecimal;
 use apache_avro::types::Value;
 use penstock_wire::decode::{Envelope, WriterSchema};
+use penstock_wire::event::Op;
 use penstock_wire::framing;
 use penstock_wire::header::CONTROL_HEADER_NAME;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -115,6 +116,7 @@ impl Following {
         });
         let envelope = Envelope::decode(writer, body).expect("an envelope");
         let table = envelope.source.table.clone();
+        let is_loaded = envelope.op == Op::Read;
         let [before, after] = match self.known.get(&table) {
             Some(reader) => resolved(bare.read_resolved(reader, body).expect("it resolves to the old schema")),
             None => [envelope.before, envelope.after].map(|row| row.map(|row| row.0)),
@@ -128,7 +130,8 @@ impl Following {
         }
         if let Some(after) = after {
             let columns = after.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-            assert!(self.rows.insert(id(&after), columns).is_none(), "a row twice: {:?}", id(&after));
+            let held = self.rows.insert(id(&after), columns);
+            assert!(held.is_none() || is_loaded, "a row twice: {:?}", id(&after));
         }
     }
 }

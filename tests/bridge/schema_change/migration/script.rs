@@ -52,9 +52,6 @@ END $$;
 ";
 
 /// Each a transaction, or statements of their own where Postgres demands it. One line adds a step.
-///
-/// What a rewrite changes in rows that are there (USING with another value, ADD COLUMN with a DEFAULT) is not among them: the
-/// stream does not tell it, and a reader would have to be given the rows again.
 pub(super) const STEPS: &[&str] = &[
     // A new column, written from the same transaction on.
     "BEGIN; ALTER TABLE items ADD COLUMN label text;
@@ -87,6 +84,9 @@ pub(super) const STEPS: &[&str] = &[
      INSERT INTO ledger VALUES ('00000000-0000-4000-8000-0000000000ff', 1, 2);
      COMMIT;",
     "ALTER TABLE items DROP COLUMN gone",
+    // What the stream does not tell of rows that are there: a default, and values that a rewrite changes. They are loaded again.
+    "ALTER TABLE items ADD COLUMN tier int DEFAULT 7",
+    "ALTER TABLE notes ALTER COLUMN n TYPE bigint USING n + 1000",
     // A chosen decimal gets more digits under the same scale.
     "ALTER TABLE items ALTER COLUMN amount TYPE numeric(16,2)",
     // A new table joins the publication.
@@ -127,6 +127,7 @@ pub(super) const COMPARED: &[(&str, &[(&str, &str)])] = &[
             ("at", "(extract(epoch FROM at) * 1000000)::bigint"),
             ("amount", "amount"),
             ("label", "label"),
+            ("tier", "tier"),
         ],
     ),
     (
