@@ -101,7 +101,8 @@ pub(crate) fn authorize(view: &View<'_>, account: &Arc<str>, request: &Request<'
     };
     let gateway = match choose_gateway(view, &asker, request) {
         Ok(gateway) => gateway,
-        Err(answer) => return answer,
+        Err(NoGateway::Offline) => return Answer::Offline,
+        Err(NoGateway::OtherVersions) => return Answer::VersionMismatch,
     };
     Answer::Ok {
         flow: NewFlow {
@@ -121,7 +122,7 @@ pub(crate) fn authorize(view: &View<'_>, account: &Arc<str>, request: &Request<'
 }
 
 /// The best of the gateways that are online, live and in a live site of the resource, and speak the client's version.
-fn choose_gateway(view: &View<'_>, asker: &Asker<'_>, request: &Request<'_>) -> Result<Uuid, Answer> {
+fn choose_gateway(view: &View<'_>, asker: &Asker<'_>, request: &Request<'_>) -> Result<Uuid, NoGateway> {
     let serving = |id: &&Uuid| view.state.gateway_serves(**id, request.resource);
     let mut any = false;
     let mut best: Option<Candidate<'_>> = None;
@@ -137,9 +138,14 @@ fn choose_gateway(view: &View<'_>, asker: &Asker<'_>, request: &Request<'_>) -> 
     }
     match best {
         Some(candidate) => Ok(candidate.id),
-        None if any => Err(Answer::VersionMismatch),
-        None => Err(Answer::Offline),
+        None if any => Err(NoGateway::OtherVersions),
+        None => Err(NoGateway::Offline),
     }
+}
+
+enum NoGateway {
+    Offline,
+    OtherVersions,
 }
 
 struct Candidate<'a> {

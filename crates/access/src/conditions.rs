@@ -171,7 +171,11 @@ fn window(value: &str) -> Option<Vec<(u8, i64, i64)>> {
     }
     let at = |t: &str| -> Option<i64> {
         let mut v = t.split(':').map(|p| p.parse::<i64>());
-        Some(v.next()?.ok()? * 3600 + v.next().map_or(Some(0), Result::ok)? * 60 + v.next().map_or(Some(0), Result::ok)?)
+        Some(
+            v.next()?.ok()? * 3600
+                + v.next().map_or(Some(0), Result::ok)? * 60
+                + v.next().map_or(Some(0), Result::ok)?,
+        )
     };
     ranges
         .split(',')

@@ -6,5 +6,15 @@
 //!
 //! Everything in this crate but `kafka` and the binary is pure: no clock, no socket, no thread. Time is an argument.
 
+pub mod account;
+pub mod authorize;
 pub mod change;
+pub mod channel;
+pub mod conditions;
+pub mod coordinates;
+pub mod render;
 pub mod rows;
+pub mod version;
+
+mod access;
+mod limits;

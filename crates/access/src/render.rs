@@ -30,6 +30,7 @@ pub struct GatewayInterface {
     pub ipv6: Option<IpAddr>,
 }
 
+#[derive(Debug)]
 pub struct Site<'a> {
     pub id: Uuid,
     pub name: &'a Arc<str>,
@@ -66,8 +67,10 @@ pub fn client_resource(id: Uuid, row: &ResourceRow, sites: &[Site<'_>], version:
         address.remove(0);
     }
     let kind = if row.kind == ResourceKind::Dns { "dns" } else { "cidr" };
-    Some(ClientResource(json!({"id": id, "type": kind, "address": address, "address_description": row.address_description, "name": row.name,
-        "gateway_groups": groups, "filters": filters(&row.filters)})))
+    Some(ClientResource(
+        json!({"id": id, "type": kind, "address": address, "address_description": row.address_description, "name": row.name,
+        "gateway_groups": groups, "filters": filters(&row.filters)}),
+    ))
 }
 
 pub fn gateway_resource(id: Uuid, row: &ResourceRow) -> Option<GatewayResource> {
@@ -84,7 +87,11 @@ pub fn gateway_resource(id: Uuid, row: &ResourceRow) -> Option<GatewayResource> 
 pub fn client_interface(account: &AccountRow, client: &ClientRow) -> ClientInterface {
     ClientInterface {
         search_domain: account.search_domain.clone(),
-        upstream_dns: account.upstream_dns.iter().map(|d| json!({"protocol": d.protocol, "address": d.address})).collect(),
+        upstream_dns: account
+            .upstream_dns
+            .iter()
+            .map(|d| json!({"protocol": d.protocol, "address": d.address}))
+            .collect(),
         ipv4: client.ipv4,
         ipv6: client.ipv6,
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use penstock_wire::position::Position;
+use uuid::Uuid;
 
+use crate::channel::push::Peer;
 use crate::conditions::{Conditions, Facts, Options, Problem, Window};
 use crate::rows::{ClientRow, GatewayRow, IpStack, Micros, PolicyRow, ResourceKind, ResourceRow};
 use crate::version::Version;
@@ -12,6 +14,8 @@ use crate::version::Version;
 pub(crate) struct ClientEntry {
     pub(crate) row: ClientRow,
     pub(crate) version: Version,
+    /// As gateways are told of it.
+    pub(crate) peer: Arc<Peer>,
 }
 
 #[derive(Clone, Debug)]
@@ -23,8 +27,15 @@ pub(crate) struct GatewayEntry {
 #[derive(Clone, Debug)]
 pub(crate) struct ResourceEntry {
     pub(crate) row: ResourceRow,
-    /// Where address, type and IP stack last changed, or were first seen.
-    pub(crate) address_since: Position,
+    pub(crate) address_since: AddressSince,
+}
+
+/// Where a resource's address, type or IP stack last changed, or was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddressSince {
+    pub(crate) position: Position,
+    /// First seen, and by a load: what was loaded shows no change.
+    pub(crate) loaded: bool,
 }
 
 #[derive(Debug)]
@@ -41,12 +52,13 @@ pub(crate) struct Address {
     address: Option<Arc<str>>,
     kind: ResourceKind,
     ip_stack: Option<IpStack>,
-    pub(crate) since: Position,
+    pub(crate) since: AddressSince,
 }
 
 impl ClientEntry {
-    pub(crate) fn new(row: &ClientRow) -> Self {
-        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()) }
+    pub(crate) fn new(id: Uuid, row: &ClientRow) -> Self {
+        let peer = Arc::new(Peer { id, public_key: row.public_key.clone(), ipv4: row.ipv4, ipv6: row.ipv6 });
+        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()), peer }
     }
 }
 
@@ -63,7 +75,7 @@ impl ResourceEntry {
 }
 
 impl Address {
-    pub(crate) fn of(row: &ResourceRow, since: Position) -> Self {
+    pub(crate) fn of(row: &ResourceRow, since: AddressSince) -> Self {
         Self { address: row.address.clone(), kind: row.kind, ip_stack: row.ip_stack, since }
     }
 
@@ -98,9 +110,14 @@ impl PolicyEntry {
         self.window?.until
     }
 
-    /// Looks at the time part.
-    pub(crate) fn look_at_time(&mut self, now: Micros) {
-        self.window = Some(self.window_at(now));
+    /// Looks at the time part; true if it says something else than before, or was not looked at before.
+    pub(crate) fn look_at_time(&mut self, now: Micros) -> bool {
+        let before = self.window.map(|window| window.open);
+        let window = self.window_at(now);
+        let second = now.seconds();
+        assert!(window.until.is_none_or(|until| second < until), "a window at {second} that is over: {window:?}");
+        self.window = Some(window);
+        before != Some(window.open)
     }
 
     #[inline]

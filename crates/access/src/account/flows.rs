@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use penstock_wire::position::Position;
 use uuid::Uuid;
 
-use crate::account::entries::Address;
+use crate::account::entries::{Address, AddressSince};
 use crate::account::state::AccountState;
 use crate::account::touched::Touched;
+use crate::authorize::NewFlow;
 use crate::rows::FlowRow;
 
 /// A flow that has ended for good. Its row should be deleted by whoever writes the table; until then it stays ended.
@@ -44,13 +45,22 @@ pub(crate) struct FlowEntry {
 /// Where a flow is known from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Its row. `inserted`: the position of its insert, where that was seen.
-    Row { inserted: Option<Position>, ended: bool },
+    /// Its row. `shown`: what shows that it was not over then; None: nothing does.
+    Row { shown: Option<Shown>, ended: bool },
     /// An announcement whose row has not come; over in second `until`.
     Announced { until: i64 },
 }
 
-/// How a flow's row came.
+/// What shows that a flow was authorised at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Its insert.
+    Insert(Position),
+    /// A load, of a table whose owner deletes the rows of flows that have ended.
+    Load(Position),
+}
+
+/// How a row came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Inserted,
@@ -71,9 +81,20 @@ pub(crate) struct Scratch {
 #[derive(Debug, Default)]
 pub(crate) struct Endings {
     /// Announced flows that ended by a change of address before their row came.
-    before_their_row: BTreeSet<Uuid>,
+    pub(crate) before_their_row: BTreeSet<Uuid>,
     /// Not yet handed out.
     pub(crate) queue: VecDeque<EndedFlow>,
+}
+
+impl Shown {
+    /// Whether what was authorised was authorised for the address that the resource has since then.
+    fn outlives(self, since: AddressSince) -> bool {
+        match self {
+            Shown::Insert(position) => position > since.position,
+            // Tables are loaded in any order: that a resource was loaded after its flows is no sign of a change.
+            Shown::Load(position) => position > since.position || since.loaded,
+        }
+    }
 }
 
 impl FlowEntry {
@@ -102,22 +123,25 @@ impl AccountState {
         scratch: &mut Scratch,
         touched: &mut Touched,
     ) {
+        if self.flows.held(id).is_some_and(|held| held.position >= position) {
+            return;
+        }
         let origin = match (arrival, self.flows.row(id).map(|entry| (entry, entry.origin))) {
             // An insert over a row: that one's delete was not seen.
-            (Arrival::Inserted, _) => Origin::Row { inserted: Some(position), ended: false },
-            (Arrival::Updated | Arrival::Loaded, Some((entry, Origin::Row { inserted, ended }))) => {
+            (Arrival::Inserted, _) => Origin::Row { shown: Some(Shown::Insert(position)), ended: false },
+            (Arrival::Updated | Arrival::Loaded, Some((entry, Origin::Row { shown, ended }))) => {
                 if !ended && entry.points_elsewhere(row) {
                     self.endings.queue.push_back(EndedFlow { id, why: Ended::Repointed });
-                    Origin::Row { inserted, ended: true }
+                    Origin::Row { shown, ended: true }
                 } else {
-                    Origin::Row { inserted, ended }
+                    Origin::Row { shown, ended }
                 }
             }
             (Arrival::Loaded, None | Some((_, Origin::Announced { .. }))) if self.loaded_flows_live => {
-                Origin::Row { inserted: Some(position), ended: false }
+                Origin::Row { shown: Some(Shown::Load(position)), ended: false }
             }
             (Arrival::Updated | Arrival::Loaded, None | Some((_, Origin::Announced { .. }))) => {
-                Origin::Row { inserted: None, ended: false }
+                Origin::Row { shown: None, ended: false }
             }
         };
         if self.replace(id, Some(FlowEntry { row: row.clone(), origin }), position, touched) {
@@ -125,9 +149,11 @@ impl AccountState {
         }
     }
 
-    /// The row of a flow was deleted: an id that ended before its row came may be used again.
-    pub(crate) fn flow_row_is_gone(&mut self, id: Uuid) {
+    /// The row of a flow was deleted: an announcement of it is over, and an id that ended before its row came may be
+    /// used again.
+    pub(crate) fn flow_row_is_gone(&mut self, id: Uuid, touched: &mut Touched) {
         self.endings.before_their_row.remove(&id);
+        self.remove_announced(id, touched);
     }
 
     /// Judges addresses and flows at the end of a commit, when only what differs from before it counts.
@@ -138,7 +164,7 @@ impl AccountState {
                 Some(before) if before.same_place(&held.row.address()) => held.row.address_since = before.since,
                 // Of several changes the last row counts.
                 Some(_) => {
-                    held.row.address_since = held.position;
+                    held.row.address_since = AddressSince { position: held.position, loaded: false };
                     self.end_flows_of(resource, Ended::AddressChanged, touched);
                 }
                 None => self.end_flows_of(resource, Ended::Unproven, touched),
@@ -175,14 +201,12 @@ impl AccountState {
 
     fn end_if_older_than_address(&mut self, flow: Uuid, why: Ended, touched: &mut Touched) {
         let Some(entry) = self.flows.row(flow) else { return };
-        let Origin::Row { inserted, ended: false } = entry.origin else { return };
-        match (inserted, self.resources.row(entry.row.resource)) {
-            (None, _) => self.end_flow(flow, Ended::Unproven, touched),
-            (Some(inserted), Some(resource)) if inserted <= resource.address_since => {
-                self.end_flow(flow, why, touched);
-            }
-            // Without its resource a flow is not live; when that comes, it is judged again.
-            (Some(_), None | Some(_)) => {}
+        let Origin::Row { shown, ended: false } = entry.origin else { return };
+        let Some(shown) = shown else { return self.end_flow(flow, Ended::Unproven, touched) };
+        // Without its resource a flow is not live; when that comes, it is judged again.
+        let Some(resource) = self.resources.row(entry.row.resource) else { return };
+        if !shown.outlives(resource.address_since) {
+            self.end_flow(flow, why, touched);
         }
     }
 
@@ -206,9 +230,13 @@ impl AccountState {
         announced && self.replace::<FlowEntry>(id, None, Position::ZERO, touched)
     }
 
-    /// Whether the id may be announced: nothing is known of it yet.
-    pub(crate) fn may_announce(&self, id: Uuid) -> bool {
-        self.flows.row(id).is_none() && !self.endings.before_their_row.contains(&id)
+    /// Authorises a flow until second `until`, or until its row comes; false if the id is known already.
+    pub(crate) fn announce(&mut self, flow: &NewFlow, until: i64, touched: &mut Touched) -> bool {
+        if self.flows.row(flow.id).is_some() || self.endings.before_their_row.contains(&flow.id) {
+            return false;
+        }
+        let entry = FlowEntry { row: flow.row(), origin: Origin::Announced { until } };
+        self.replace(flow.id, Some(entry), Position::ZERO, touched)
     }
 
     /// The caller will not write the row of an ended, announced flow.

@@ -14,15 +14,16 @@ use penstock_wire::position::Position;
 use uuid::Uuid;
 
 use crate::account::deadlines::{Due, after};
-use crate::account::entries::{ClientEntry, GatewayEntry, PolicyEntry, ResourceEntry};
+use crate::account::entries::{AddressSince, ClientEntry, GatewayEntry, PolicyEntry, ResourceEntry};
 use crate::account::flows::{FlowEntry, Origin};
 use crate::account::nodes::{Links, Nodes};
 use crate::account::rendered::Rendered;
+use crate::account::snapshot::History;
 use crate::account::state::AccountState;
 use crate::account::touched::Touched;
 use crate::rows::{
     AccountRow, ActorGroupRow, ActorRow, AuthIdentityRow, AuthProviderRow, FlowRow, GatewayGroupRow, MembershipRow,
-    TokenRow, last_second,
+    Row, TokenRow, last_second,
 };
 
 /// A set of ids of one table.
@@ -96,6 +97,9 @@ pub(crate) trait Stored: Sized {
 
     /// Whether nothing that decisions read differs.
     fn same(&self, other: &Self) -> bool;
+
+    /// The row, and what of its history it does not tell. None: there is no row yet.
+    fn told(&self) -> Option<(Row, History)>;
 
     /// Makes the row findable from the rows it names.
     fn link(&self, id: Uuid, state: &mut AccountState);
@@ -224,12 +228,16 @@ impl Stored for AccountRow {
         self == other
     }
 
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Account(self.clone()), History::None))
+    }
+
     fn link(&self, _: Uuid, _: &mut AccountState) {}
 
     fn unlink(&self, _: Uuid, _: &mut AccountState) {}
 
     fn reach(&self, _: Uuid, _: &AccountState, touched: &mut Touched) {
-        touched.everything = true;
+        touched.account = true;
     }
 }
 
@@ -238,6 +246,10 @@ impl Stored for ActorRow {
 
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Actor(self.clone()), History::None))
     }
 
     fn link(&self, _: Uuid, _: &mut AccountState) {}
@@ -256,6 +268,10 @@ impl Stored for ActorGroupRow {
 
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::ActorGroup(self.clone()), History::None))
     }
 
     fn link(&self, _: Uuid, _: &mut AccountState) {}
@@ -277,6 +293,10 @@ impl Stored for MembershipRow {
 
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Membership(self.clone()), History::None))
     }
 
     fn link(&self, id: Uuid, state: &mut AccountState) {
@@ -316,6 +336,10 @@ impl Stored for AuthProviderRow {
         self == other
     }
 
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::AuthProvider(self.clone()), History::None))
+    }
+
     fn link(&self, _: Uuid, _: &mut AccountState) {}
 
     fn unlink(&self, _: Uuid, _: &mut AccountState) {}
@@ -333,6 +357,10 @@ impl Stored for AuthIdentityRow {
 
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::AuthIdentity(self.clone()), History::None))
     }
 
     fn link(&self, id: Uuid, state: &mut AccountState) {
@@ -359,6 +387,10 @@ impl Stored for TokenRow {
         self == other
     }
 
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Token(self.clone()), History::None))
+    }
+
     fn link(&self, id: Uuid, state: &mut AccountState) {
         state.deadlines.add(after(last_second(self.expires_at)), Due::Token(id));
     }
@@ -380,6 +412,10 @@ impl Stored for ClientEntry {
 
     fn same(&self, other: &Self) -> bool {
         self.row == other.row
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Client(self.row.clone()), History::None))
     }
 
     fn link(&self, id: Uuid, state: &mut AccountState) {
@@ -416,6 +452,10 @@ impl Stored for GatewayGroupRow {
         self == other
     }
 
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::GatewayGroup(self.clone()), History::None))
+    }
+
     // Resources are rendered with the group's name.
     fn link(&self, id: Uuid, state: &mut AccountState) {
         state.forget_rendered(id);
@@ -445,6 +485,10 @@ impl Stored for GatewayEntry {
         self.row == other.row
     }
 
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Gateway(self.row.clone()), History::None))
+    }
+
     fn link(&self, id: Uuid, state: &mut AccountState) {
         state.gateway_groups.change_links(self.row.group, |links| {
             links.gateways.insert(id);
@@ -469,6 +513,11 @@ impl Stored for ResourceEntry {
         self.row == other.row && self.address_since == other.address_since
     }
 
+    fn told(&self) -> Option<(Row, History)> {
+        let AddressSince { position, loaded } = self.address_since;
+        Some((Row::Resource(self.row.clone()), History::Resource { address_since: position, loaded }))
+    }
+
     fn link(&self, id: Uuid, state: &mut AccountState) {
         state.resources.change_links(id, |links| links.rendered = Rendered::default());
     }
@@ -487,6 +536,10 @@ impl Stored for PolicyEntry {
 
     fn same(&self, other: &Self) -> bool {
         self.row == other.row
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Policy(self.row.clone()), History::None))
     }
 
     fn link(&self, id: Uuid, state: &mut AccountState) {
@@ -518,6 +571,10 @@ impl Stored for FlowEntry {
 
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Flow(self.row.clone()), History::Flow(self.history()?)))
     }
 
     fn link(&self, id: Uuid, state: &mut AccountState) {

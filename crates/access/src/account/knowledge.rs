@@ -47,7 +47,7 @@ pub(crate) enum Mode {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
     pub(crate) knowledge: Knowledge,
-    quarantined: bool,
+    pub(crate) quarantined: bool,
     /// The second in which authorisations end if nothing is known before.
     pub(crate) grace_ends: Option<i64>,
     /// That second has come.
@@ -80,12 +80,17 @@ impl Standing {
         }
     }
 
-    /// Unix seconds.
-    pub(crate) fn as_of(&self) -> Option<i64> {
+    /// Postgres' clock behind what is known; None: nothing was ever known.
+    pub(crate) fn as_of_instant(&self) -> Option<Micros> {
         match self.knowledge {
-            Knowledge::Known { as_of } => Some(as_of.seconds()),
-            Knowledge::Unknown { as_of, .. } => as_of.map(Micros::seconds),
+            Knowledge::Known { as_of } => Some(as_of),
+            Knowledge::Unknown { as_of, .. } => as_of,
         }
+    }
+
+    /// The same in unix seconds.
+    pub(crate) fn as_of(&self) -> Option<i64> {
+        self.as_of_instant().map(Micros::seconds)
     }
 
     /// `serve_stale`: staleness alone does not keep from answering.

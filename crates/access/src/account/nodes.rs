@@ -137,7 +137,8 @@ impl<R, L: Links> Nodes<R, L> {
     }
 
     fn release(&mut self, id: Uuid, slot: u32) {
-        let vacant = matches!(&self.slots[slot as usize], Some((_, node)) if node.held.is_none() && node.links.is_empty());
+        let vacant =
+            matches!(&self.slots[slot as usize], Some((_, node)) if node.held.is_none() && node.links.is_empty());
         if vacant {
             self.slots[slot as usize] = None;
             self.slot_of.remove(&id);

@@ -10,7 +10,7 @@ use penstock_wire::position::Position;
 use uuid::Uuid;
 
 use crate::account::deadlines::Deadlines;
-use crate::account::entries::{Address, ClientEntry, GatewayEntry, PolicyEntry, ResourceEntry};
+use crate::account::entries::{Address, AddressSince, ClientEntry, GatewayEntry, PolicyEntry, ResourceEntry};
 use crate::account::flows::{Arrival, Endings, FlowEntry, Origin, Scratch};
 use crate::account::indexes::{ActorLinks, GatewayGroupLinks, GroupLinks, Ids, PairFlow, ResourceLinks, Stored};
 use crate::account::nodes::Nodes;
@@ -69,6 +69,13 @@ impl AccountState {
         Self { loaded_flows_live, ..Self::default() }
     }
 
+    /// Drops all rows. What ended for good stays so, and what was not taken yet stays to be taken.
+    pub(crate) fn start_over(&mut self) {
+        let endings = std::mem::take(&mut self.endings);
+        let problems = std::mem::take(&mut self.problems);
+        *self = Self { endings, problems, ..Self::new(self.loaded_flows_live) };
+    }
+
     /// Applies a transaction's changes, and collects what they may have changed.
     pub(crate) fn apply(&mut self, commit: &Commit, touched: &mut Touched) {
         if commit.position <= self.position {
@@ -94,7 +101,7 @@ impl AccountState {
         }
     }
 
-    fn put(
+    pub(crate) fn put(
         &mut self,
         id: RowId,
         row: &Row,
@@ -111,10 +118,10 @@ impl AccountState {
             (RowId::Id(id), Row::AuthProvider(row)) => self.replace(id, Some(row.clone()), position, touched),
             (RowId::Id(id), Row::AuthIdentity(row)) => self.replace(id, Some(row.clone()), position, touched),
             (RowId::Id(id), Row::Token(row)) => self.replace(id, Some(row.clone()), position, touched),
-            (RowId::Id(id), Row::Client(row)) => self.replace(id, Some(ClientEntry::new(row)), position, touched),
+            (RowId::Id(id), Row::Client(row)) => self.replace(id, Some(ClientEntry::new(id, row)), position, touched),
             (RowId::Id(id), Row::GatewayGroup(row)) => self.replace(id, Some(row.clone()), position, touched),
             (RowId::Id(id), Row::Gateway(row)) => self.replace(id, Some(GatewayEntry::new(row)), position, touched),
-            (RowId::Id(id), Row::Resource(row)) => self.put_resource(id, row, position, scratch, touched),
+            (RowId::Id(id), Row::Resource(row)) => self.put_resource(id, row, position, arrival, scratch, touched),
             (RowId::Connection { resource, gateway_group }, Row::ResourceConnection) => {
                 self.connect(resource, gateway_group, position, touched)
             }
@@ -142,6 +149,7 @@ impl AccountState {
         id: Uuid,
         row: &ResourceRow,
         position: Position,
+        arrival: Arrival,
         scratch: &mut Scratch,
         touched: &mut Touched,
     ) -> bool {
@@ -150,8 +158,9 @@ impl AccountState {
             return false;
         }
         let before = held.map(|held| held.row.address());
-        let address = Address::of(row, position);
-        let since = before.as_ref().filter(|before| before.same_place(&address)).map_or(position, |before| before.since);
+        let here = AddressSince { position, loaded: before.is_none() && arrival == Arrival::Loaded };
+        let address = Address::of(row, here);
+        let since = before.as_ref().filter(|before| before.same_place(&address)).map_or(here, |before| before.since);
         scratch.addresses.entry(id).or_insert(before);
         self.replace(id, Some(ResourceEntry { row: row.clone(), address_since: since }), position, touched)
     }
@@ -194,7 +203,7 @@ impl AccountState {
             RowId::Id(id) => {
                 let newest = self.position_of(table, id).filter(|held| *held < position);
                 if table == Table::Flows {
-                    self.flow_row_is_gone(id);
+                    self.flow_row_is_gone(id, touched);
                 }
                 if newest.is_some() {
                     self.remove(table, id, scratch, touched);

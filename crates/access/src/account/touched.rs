@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use crate::limits::TOUCHED_KEYS_MAX;
+
 /// How much of a channel to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope<K> {
@@ -19,10 +21,12 @@ pub(crate) enum Scope<K> {
 /// A client and a resource.
 pub(crate) type Pair = (Uuid, Uuid);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Touched {
-    /// The account's own row, or the whole state, was replaced.
+    /// The account became live, or ceased to be, or the whole state was replaced.
     pub(crate) everything: bool,
+    /// The account's own row changed: what channels are told of it may differ, and nothing else.
+    pub(crate) account: bool,
     pub(crate) clients: BTreeMap<Uuid, Scope<Uuid>>,
     pub(crate) gateways: BTreeMap<Uuid, Scope<Pair>>,
     /// Tokens that channels may have been opened with.
@@ -36,9 +40,6 @@ pub(crate) struct Touched {
     watched_clients: BTreeMap<Uuid, u32>,
     watched_gateways: BTreeMap<Uuid, u32>,
 }
-
-/// Beyond this many keys a channel is compared in full; that costs no more, and keeps a huge commit small in memory.
-const KEYS_MAX: usize = 256;
 
 impl Touched {
     /// A channel of the client was opened.
@@ -99,11 +100,17 @@ impl Touched {
         }
     }
 
-    /// Forgets what was touched, not who watches.
-    pub(crate) fn clear(&mut self) {
+    /// Takes what was touched, not who watches.
+    pub(crate) fn take(&mut self) -> Self {
         let watched_clients = std::mem::take(&mut self.watched_clients);
         let watched_gateways = std::mem::take(&mut self.watched_gateways);
-        *self = Self { entries: self.entries, watched_clients, watched_gateways, ..Self::default() };
+        let empty = Self { entries: self.entries, watched_clients, watched_gateways, ..Self::default() };
+        std::mem::replace(self, empty)
+    }
+
+    /// Forgets what was touched, not who watches.
+    pub(crate) fn clear(&mut self) {
+        self.take();
     }
 }
 
@@ -114,7 +121,7 @@ fn nothing<K>() -> Scope<K> {
 fn add<K: Ord>(scope: &mut Scope<K>, key: K) {
     if let Scope::Some(keys) = scope {
         keys.insert(key);
-        if keys.len() > KEYS_MAX {
+        if keys.len() > TOUCHED_KEYS_MAX {
             *scope = Scope::All;
         }
     }
@@ -162,7 +169,7 @@ mod tests {
     fn many_keys_become_everything_and_stay_so() {
         let mut touched = Touched::default();
         touched.watch_client(WATCHED);
-        for n in 0..=KEYS_MAX {
+        for n in 0..=TOUCHED_KEYS_MAX {
             touched.client_resource(WATCHED, Uuid::from_u128(n as u128));
         }
         assert_eq!(touched.clients[&WATCHED], Scope::All);

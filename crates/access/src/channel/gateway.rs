@@ -6,23 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_wire::position::Position;
 use uuid::Uuid;
 
 use crate::access::{View, later};
+use crate::account::entries::AddressSince;
 use crate::account::rendered::ForGateway;
 use crate::account::touched::{Pair, Scope};
 use crate::channel::filters::within;
-use crate::channel::push::{Authorization, DisconnectReason, Peer, Push, ResourceForGateway};
-use crate::channel::{Comparison, Told};
+use crate::channel::opening::{Opening, Over};
+use crate::channel::push::{Authorization, Peer, Push, ResourceForGateway};
 use crate::render::{self, GatewayInterface};
 
 #[derive(Debug)]
 pub(crate) struct GatewayChannel {
     pub(crate) gateway: Uuid,
-    /// The token it was opened with; None: what the gateway last used when its `init` is made.
-    pub(crate) token: Option<Uuid>,
-    pub(crate) told: Told,
+    pub(crate) opening: Opening,
     /// None: waiting for `init`.
     sent: Option<Sent>,
     /// What was sent is void where it can be replaced, and revoked as ever where it cannot yet.
@@ -49,21 +47,24 @@ struct Authorized {
     peer: Arc<Peer>,
     resource: Arc<ForGateway>,
     /// Which address of the resource it was authorised for.
-    address_since: Position,
+    address_since: AddressSince,
 }
 
-/// Pushes of one difference by kind, each in the order of pairs; resources by id.
+/// Pushes of one difference by kind, each in the order of pairs.
 #[derive(Debug, Default)]
 struct Difference {
     rejected: Vec<Push>,
-    updated: BTreeMap<Uuid, Arc<ForGateway>>,
+    /// Each resource once, at its first pair.
+    updated: Vec<Arc<ForGateway>>,
     moved: Vec<Push>,
     authorized: Vec<Push>,
+    /// Something new was kept from the gateway.
+    kept_back: bool,
 }
 
 impl GatewayChannel {
     pub(crate) fn new(gateway: Uuid, token: Option<Uuid>) -> Self {
-        Self { gateway, token, told: Told::Fresh, sent: None, start_over: false }
+        Self { gateway, opening: Opening::new(token), sent: None, start_over: false }
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -75,50 +76,50 @@ impl GatewayChannel {
         self.start_over = true;
     }
 
-    /// Pushes the difference to what was sent, and takes it as sent. A `disconnect` is the last.
-    pub(crate) fn compare(&mut self, view: &View<'_>, scope: &Scope<Pair>, how: Comparison, out: &mut Vec<Push>) {
-        if self.is_waiting() && how.hold {
-            return;
+    /// Pushes the difference to what was sent, and takes it as sent. `hold`: nothing new may be granted.
+    pub(crate) fn compare(
+        &mut self,
+        view: &View<'_>,
+        scope: &Scope<Pair>,
+        hold: bool,
+        out: &mut Vec<Push>,
+    ) -> Result<(), Over> {
+        let gateway = view.state.gateways.row(self.gateway).filter(|entry| entry.row.live && view.account_is_live());
+        let last_used = gateway.map(|gateway| gateway.row.last_used_token);
+        if hold {
+            self.opening.check_held(view, last_used)?;
+        } else {
+            self.opening.check(view, last_used)?;
         }
-        let head = match self.head(view) {
-            Ok(head) => head,
-            Err(reason) => return out.push(Push::Disconnect { reason }),
-        };
-        let sent = self.sent.take();
-        self.sent = Some(match sent {
-            Some(sent) if how.hold || (!self.start_over && sent.head == head) => {
-                self.difference(view, sent, scope, how, out)
-            }
-            Some(_) | None => {
-                self.start_over = false;
-                self.init(view, head, out)
-            }
+        if self.opening.paused {
+            self.opening.behind = true;
+            return Ok(());
+        }
+        let Some(head) = head(view, self.gateway).filter(|_| !hold || !self.is_waiting()) else { return Ok(()) };
+        self.sent = Some(match self.sent.take() {
+            Some(sent) if hold => self.withdrawn(view, sent, scope, head, out),
+            Some(sent) if !self.start_over && sent.head == head => self.difference(view, sent, scope, out),
+            Some(_) | None => self.init(view, head, out),
         });
+        if *scope == Scope::All && !hold {
+            self.opening.behind = false;
+        }
+        Ok(())
     }
 
     /// Rejects every pair: nothing has been known for too long.
     pub(crate) fn reject_all(&mut self, now_seconds: i64, out: &mut Vec<Push>) {
         let Some(sent) = &mut self.sent else { return };
         for (pair, authorized) in std::mem::take(&mut sent.pairs) {
+            self.opening.behind = true;
             if !authorized.has_lapsed(now_seconds) {
                 out.push(reject(pair));
             }
         }
     }
 
-    /// What stands above the pairs, if the channel may stay open.
-    fn head(&mut self, view: &View<'_>) -> Result<Head, DisconnectReason> {
-        let gateway = view.state.gateways.row(self.gateway).filter(|entry| entry.row.live);
-        let account = view.own.and_then(|own| view.state.accounts.row(own)).filter(|account| account.live);
-        let (Some(gateway), Some(account)) = (gateway, account) else { return Err(DisconnectReason::Revoked) };
-        self.token = self.token.or(gateway.row.last_used_token);
-        if self.token.and_then(|token| view.valid_token(token)).is_none() {
-            return Err(DisconnectReason::TokenExpired);
-        }
-        Ok(Head { account_slug: account.slug.clone(), interface: render::gateway_interface(&gateway.row) })
-    }
-
-    fn init(&self, view: &View<'_>, head: Head, out: &mut Vec<Push>) -> Sent {
+    fn init(&mut self, view: &View<'_>, head: Head, out: &mut Vec<Push>) -> Sent {
+        (self.start_over, self.opening.behind) = (false, false);
         let pairs: BTreeMap<Pair, Authorized> = all_pairs(view, self.gateway)
             .into_iter()
             .filter_map(|pair| Some((pair, authorized(view, self.gateway, pair)?)))
@@ -131,31 +132,73 @@ impl GatewayChannel {
         Sent { head, pairs }
     }
 
-    fn difference(
-        &self,
+    fn difference(&self, view: &View<'_>, mut sent: Sent, scope: &Scope<Pair>, out: &mut Vec<Push>) -> Sent {
+        let (now, behind) = (view.now.seconds(), self.opening.behind);
+        let difference = sent.walk(view, self.gateway, scope, |pair, old, new, difference| {
+            // What was kept back came too late to go on with what has lapsed meanwhile.
+            let old = old.filter(|old| !behind || !old.has_lapsed(now));
+            match (standing(pair, old, new.as_ref(), now, difference), new) {
+                (_, None) => None,
+                (None, Some(new)) => {
+                    difference.authorized.push(new.flow());
+                    Some(new)
+                }
+                (Some(old), Some(new)) => Some(updated(pair, &old, new, difference)),
+            }
+        });
+        difference.push_to(out);
+        sent
+    }
+
+    /// What is no longer authorised goes, and what is authorised for less is less; all else stays as it was sent.
+    fn withdrawn(
+        &mut self,
         view: &View<'_>,
         mut sent: Sent,
         scope: &Scope<Pair>,
-        how: Comparison,
+        head: Head,
         out: &mut Vec<Push>,
     ) -> Sent {
+        let now = view.now.seconds();
+        let difference = sent.walk(view, self.gateway, scope, |pair, old, new, difference| {
+            match (standing(pair, old, new.as_ref(), now, difference), new) {
+                (_, None) => None,
+                (None, Some(_)) => {
+                    difference.kept_back = true;
+                    None
+                }
+                (Some(old), Some(new)) => narrowed(pair, old, new, now, difference),
+            }
+        });
+        self.opening.behind |= difference.kept_back || sent.head != head;
+        difference.push_to(out);
+        sent
+    }
+}
+
+impl Sent {
+    /// Puts in place of each pair in the scope what `step` makes of what was sent and of what should be.
+    fn walk(
+        &mut self,
+        view: &View<'_>,
+        gateway: Uuid,
+        scope: &Scope<Pair>,
+        mut step: impl FnMut(Pair, Option<Authorized>, Option<Authorized>, &mut Difference) -> Option<Authorized>,
+    ) -> Difference {
         let mut difference = Difference::default();
         let all = match scope {
             Scope::Some(_) => BTreeSet::new(),
-            Scope::All => all_pairs(view, self.gateway).into_iter().chain(sent.pairs.keys().copied()).collect(),
+            Scope::All => all_pairs(view, gateway).into_iter().chain(self.pairs.keys().copied()).collect(),
         };
         let pairs = match scope {
             Scope::Some(pairs) => pairs,
             Scope::All => &all,
         };
         for pair in pairs {
-            let new = authorized(view, self.gateway, *pair);
-            let old = sent.pairs.remove(pair);
-            let kept = step(*pair, old, new, how, view.now.seconds(), &mut difference);
-            sent.pairs.extend(kept.map(|authorized| (*pair, authorized)));
+            let kept = step(*pair, self.pairs.remove(pair), authorized(view, gateway, *pair), &mut difference);
+            self.pairs.extend(kept.map(|authorized| (*pair, authorized)));
         }
-        difference.push_to(out);
-        sent
+        difference
     }
 }
 
@@ -179,46 +222,43 @@ impl Authorized {
 }
 
 impl Difference {
+    fn update(&mut self, resource: &Arc<ForGateway>) {
+        if self.updated.iter().all(|updated| updated.id != resource.id) {
+            self.updated.push(resource.clone());
+        }
+    }
+
     fn push_to(mut self, out: &mut Vec<Push>) {
         out.append(&mut self.rejected);
-        out.extend(self.updated.into_values().map(|resource| Push::ResourceUpdated(ResourceForGateway(resource))));
+        out.extend(self.updated.into_iter().map(|resource| Push::ResourceUpdated(ResourceForGateway(resource))));
         out.append(&mut self.moved);
         out.append(&mut self.authorized);
     }
 }
 
-/// What the gateway holds of one pair afterwards.
-fn step(
+/// What stands above the pairs; None: there is no such gateway or account.
+fn head(view: &View<'_>, gateway: Uuid) -> Option<Head> {
+    let gateway = view.state.gateways.row(gateway)?;
+    let account = view.state.accounts.row(view.own?)?;
+    Some(Head { account_slug: account.slug.clone(), interface: render::gateway_interface(&gateway.row) })
+}
+
+/// What was sent, if the pair is authorised for the same address still; else it is rejected, unless it has lapsed.
+fn standing(
     pair: Pair,
     old: Option<Authorized>,
-    new: Option<Authorized>,
-    how: Comparison,
+    new: Option<&Authorized>,
     now_seconds: i64,
     difference: &mut Difference,
 ) -> Option<Authorized> {
-    let same_address = |old: &Authorized| new.as_ref().is_some_and(|new| old.address_since == new.address_since);
-    let old = match old {
-        // What was held back came too late to continue it.
-        Some(old) if how.resumed && old.has_lapsed(now_seconds) => None,
-        Some(old) if !same_address(&old) => {
-            if !old.has_lapsed(now_seconds) {
-                difference.rejected.push(reject(pair));
-            }
-            None
-        }
-        old => old,
-    };
-    match (old, new) {
-        (None, None) => None,
-        (Some(_), None) => unreachable!("what is no longer authorised has no address to agree with"),
-        (None, Some(_)) if how.hold => None,
-        (None, Some(new)) => {
-            difference.authorized.push(new.flow());
-            Some(new)
-        }
-        (Some(old), Some(new)) if how.hold => narrowed(pair, old, new, now_seconds, difference),
-        (Some(old), Some(new)) => Some(updated(pair, &old, new, difference)),
+    let old = old?;
+    if new.is_some_and(|new| old.address_since == new.address_since) {
+        return Some(old);
     }
+    if !old.has_lapsed(now_seconds) {
+        difference.rejected.push(reject(pair));
+    }
+    None
 }
 
 /// A pair that is authorised before and after.
@@ -228,7 +268,7 @@ fn updated(pair: Pair, old: &Authorized, new: Authorized, difference: &mut Diffe
         return new;
     }
     if old.resource.filters != new.resource.filters {
-        difference.updated.insert(pair.1, new.resource.clone());
+        difference.update(&new.resource);
     }
     if old.until != new.until {
         difference.moved.push(Push::AccessAuthorizationExpiryUpdated(new.authorization(pair)));
@@ -246,19 +286,25 @@ fn narrowed(
 ) -> Option<Authorized> {
     let (old_filters, new_filters) = (&old.resource.filters, &new.resource.filters);
     if old.peer != new.peer || !(within(new_filters, old_filters) || within(old_filters, new_filters)) {
+        difference.kept_back = true;
         if !old.has_lapsed(now_seconds) {
             difference.rejected.push(reject(pair));
         }
         return None;
     }
-    if !within(old_filters, new_filters) {
-        difference.updated.insert(pair.1, new.resource.clone());
-        old.resource = new.resource.clone();
+    if within(new_filters, old_filters) {
+        if new_filters != old_filters {
+            difference.update(&new.resource);
+        }
+        old.resource = new.resource;
+    } else {
+        difference.kept_back = true;
     }
     if later(old.until, new.until) != new.until {
         old.until = new.until;
         difference.moved.push(Push::AccessAuthorizationExpiryUpdated(old.authorization(pair)));
     }
+    difference.kept_back |= old.until != new.until;
     Some(old)
 }
 
@@ -275,10 +321,9 @@ fn all_pairs(view: &View<'_>, gateway: Uuid) -> BTreeSet<Pair> {
 /// A pair as the gateway should have it now.
 fn authorized(view: &View<'_>, gateway: Uuid, (client, resource): Pair) -> Option<Authorized> {
     let until = view.authorized_until(gateway, client, resource)?;
-    let row = &view.state.clients.row(client)?.row;
     Some(Authorized {
         until,
-        peer: Arc::new(Peer { id: client, public_key: row.public_key.clone(), ipv4: row.ipv4, ipv6: row.ipv6 }),
+        peer: view.state.clients.row(client)?.peer.clone(),
         resource: view.state.for_gateway(resource)?,
         address_since: view.state.resources.row(resource)?.address_since,
     })

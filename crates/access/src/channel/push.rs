@@ -134,14 +134,14 @@ impl Serialize for ResourceForGateway {
 }
 
 /// A position as it stands in JSON.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct JsonPosition {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct JsonPosition {
     epoch: u32,
     commit_lsn: Lsn,
     seq: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lsn(penstock_wire::lsn::CommitLsn);
 
 impl Serialize for Lsn {
