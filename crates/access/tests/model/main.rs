@@ -1,0 +1,8 @@
+//! An account against the rules: each rule by a case of its own, and a plain reference model over random histories.
+
+mod build;
+mod deadlines;
+mod flows;
+mod knowledge;
+mod questions;
+mod rules;
