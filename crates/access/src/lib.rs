@@ -7,4 +7,7 @@
 //! Everything in this crate but `kafka` and the binary is pure: no clock, no socket, no thread. Time is an argument.
 
 pub mod change;
+pub mod conditions;
+pub mod coordinates;
 pub mod rows;
+pub mod version;

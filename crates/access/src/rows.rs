@@ -15,6 +15,23 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub i64);
 
+impl Micros {
+    /// Whole unix seconds: a fraction counts to the second it lies in, before 1970 too.
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// The first instant of a second; beyond what fits, the last.
+    pub fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+}
+
+/// The last second in which something that expires is there; None: for ever, which is what no expiry and infinity mean.
+pub fn last_second(expires_at: Option<Micros>) -> Option<i64> {
+    expires_at.filter(|at| *at != Micros(i64::MAX)).map(Micros::seconds)
+}
+
 /// The tables of the access domain, in the order in which parents come before children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
