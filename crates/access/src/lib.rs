@@ -9,5 +9,6 @@
 pub mod change;
 pub mod conditions;
 pub mod coordinates;
+pub mod render;
 pub mod rows;
 pub mod version;
