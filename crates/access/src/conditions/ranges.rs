@@ -81,7 +81,10 @@ fn part(text: &str, most: u32) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn entry(text: &str) -> Option<(usize, Vec<(u32, u32)>, &str)> {
+    /// Day, first and last seconds, zone.
+    type Written<'a> = (usize, Vec<(u32, u32)>, &'a str);
+
+    fn entry(text: &str) -> Option<Written<'_>> {
         let Entry { day, ranges, zone } = Entry::parse(text)?;
         Some((day, ranges.iter().map(|range| (range.first, range.last)).collect(), zone))
     }
