@@ -3,6 +3,11 @@
 mod build;
 mod deadlines;
 mod flows;
+mod history;
 mod knowledge;
+mod oracle;
 mod questions;
+mod random;
+mod reference;
 mod rules;
+mod windows;

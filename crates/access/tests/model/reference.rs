@@ -66,11 +66,16 @@ of! {
 }
 
 impl Model {
+    /// Of an account of which nothing is known.
+    pub fn new(own: Uuid, loaded_flows_live: bool) -> Self {
+        Self { own, loaded_flows_live, ..Self::default() }
+    }
+
     fn row<R: Of>(&self, table: Table, id: Uuid) -> Option<&R> {
         R::of(&self.rows.get(&(table, RowId::Id(id)))?.1)
     }
 
-    fn all<R: Of>(&self, table: Table) -> impl Iterator<Item = (Uuid, &R)> {
+    fn all<'a, R: Of + 'a>(&'a self, table: Table) -> impl Iterator<Item = (Uuid, &'a R)> {
         self.rows.iter().filter(move |((of, _), _)| *of == table).filter_map(|((_, id), (_, row))| match id {
             RowId::Id(id) => Some((*id, R::of(row)?)),
             RowId::Connection { .. } => None,
@@ -248,16 +253,11 @@ impl Model {
 
     /// Announced flows that are not live at this second are over for good.
     pub fn end_announced(&mut self, now: i64) {
-        let over: Vec<Uuid> = self.announced.keys().filter(|id| self.live_until(**id, now).is_none()).copied().collect();
+        let over: Vec<Uuid> =
+            self.announced.keys().filter(|id| self.live_until(**id, now).is_none()).copied().collect();
         for id in over {
             self.announced.remove(&id);
         }
-    }
-
-    pub fn knows_flow(&self, id: Uuid) -> bool {
-        self.row::<FlowRow>(Table::Flows, id).is_some()
-            || self.announced.contains_key(&id)
-            || self.ended_unseen.contains(&id)
     }
 
     pub fn withdraw(&mut self, id: Uuid) {
@@ -285,7 +285,9 @@ impl Model {
 
     pub fn client_is_live(&self, client: Uuid) -> bool {
         let Some(row) = self.client(client) else { return false };
-        row.live && self.account_is_live() && self.row::<ActorRow>(Table::Actors, row.actor).is_some_and(|actor| actor.live)
+        row.live
+            && self.account_is_live()
+            && self.row::<ActorRow>(Table::Actors, row.actor).is_some_and(|actor| actor.live)
     }
 
     pub fn token(&self, id: Uuid, now: i64) -> Option<&TokenRow> {
@@ -330,13 +332,17 @@ impl Model {
                 hopeless = true;
                 continue;
             };
-            let values: Vec<&str> = condition["values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
-            let (property, operator) = (condition["property"].as_str().unwrap(), condition["operator"].as_str().unwrap());
+            let values: Vec<&str> =
+                condition["values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+            let (property, operator) =
+                (condition["property"].as_str().unwrap(), condition["operator"].as_str().unwrap());
             let within = |found: Option<String>, wanted: bool| {
                 found.is_some_and(|found| values.contains(&found.as_str()) == wanted)
             };
             let holds = match (property, operator) {
-                ("remote_ip_location_region", _) => within(client.region.as_ref().map(|r| r.to_string()), operator == "is_in"),
+                ("remote_ip_location_region", _) => {
+                    within(client.region.as_ref().map(|r| r.to_string()), operator == "is_in")
+                }
                 ("provider_id", _) => within(self.provider(client).map(|id| id.to_string()), operator == "is_in"),
                 ("client_verified", _) => values != ["true"] || client.verified,
                 ("current_utc_datetime", _) => match windows::open_until(&values, now) {
@@ -426,9 +432,10 @@ impl Model {
     pub fn turns(&self, from: i64, to: i64) -> BTreeSet<i64> {
         let tokens = self.all::<TokenRow>(Table::Tokens).filter_map(|(_, row)| last_second(row.expires_at));
         let flows = self.all::<FlowRow>(Table::Flows).filter_map(|(_, row)| last_second(row.expires_at));
-        let announced = self.announced.values().flat_map(|(row, until)| {
-            last_second(row.expires_at).into_iter().chain(Some(*until - 1))
-        });
+        let announced = self
+            .announced
+            .values()
+            .flat_map(|(row, until)| last_second(row.expires_at).into_iter().chain(Some(*until - 1)));
         let mut turns: BTreeSet<i64> = tokens.chain(flows).chain(announced).map(|last| last + 1).collect();
         for (_, policy) in self.all::<PolicyRow>(Table::Policies) {
             for condition in policy.conditions.iter().flat_map(|list| list.iter().flatten()) {
@@ -443,12 +450,9 @@ impl Model {
 
     pub fn show(&self, now: i64) -> Json {
         let client = |id: Uuid| json!({"id": id, "allowed": self.allowed(id, now)});
-        let pair = |((client, resource), (until, flows)): (&(Uuid, Uuid), &(Option<i64>, Vec<Uuid>))| {
-            json!({"client_id": client, "resource_id": resource, "expires_at": until, "flow_ids": flows})
-        };
-        let gateway = |id: Uuid| {
-            json!({"id": id, "authorized": self.authorized(id, now).iter().map(pair).collect::<Vec<_>>()})
-        };
+        let pair = |((client, resource), (until, flows)): (&(Uuid, Uuid), &(Option<i64>, Vec<Uuid>))| json!({"client_id": client, "resource_id": resource, "expires_at": until, "flow_ids": flows});
+        let gateway =
+            |id: Uuid| json!({"id": id, "authorized": self.authorized(id, now).iter().map(pair).collect::<Vec<_>>()});
         json!({
             "clients": self.clients().into_iter().map(client).collect::<Vec<_>>(),
             "gateways": self.gateways().into_iter().map(gateway).collect::<Vec<_>>(),

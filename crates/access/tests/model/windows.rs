@@ -41,7 +41,8 @@ pub fn open_until(values: &[&str], now: i64) -> Option<i64> {
         return None;
     }
     loop {
-        let of_day = ranges.iter().filter(|(of, first, last)| *of == weekday(day) && (*first..=*last).contains(&second));
+        let of_day =
+            ranges.iter().filter(|(of, first, last)| *of == weekday(day) && (*first..=*last).contains(&second));
         let end = of_day.map(|(_, _, last)| *last).max().expect("it is open");
         if end == second {
             return Some(day * 86_400 + end);
