@@ -172,6 +172,7 @@ impl Account {
     /// Takes how far the rows can be trusted; cheap where that is as before.
     pub fn set_knowledge(&mut self, knowledge: Knowledge, quarantined: bool, now: Micros) {
         self.handle_time(now);
+        self.compare_touched(self.clock, None);
         let (reason, mode) = (self.standing.reason(), self.mode());
         self.state.deadlines.remove(self.standing.grace_ends, Due::Grace);
         self.standing.learn(knowledge, quarantined, self.options.stale_grace_us, self.clock);

@@ -16,8 +16,8 @@ use crate::account::state::AccountState;
 use crate::account::touched::Touched;
 use crate::account::{Account, Options};
 use crate::rows::{
-    AccountRow, ActorGroupRow, ActorRow, AuthIdentityRow, AuthProviderRow, GatewayGroupRow, MembershipRow, Row, RowId,
-    Table, TokenRow,
+    AccountRow, ActorGroupRow, ActorRow, AuthIdentityRow, AuthProviderRow, GatewayGroupRow, MembershipRow, Micros, Row,
+    RowId, Table, TokenRow,
 };
 
 /// All that an account's state is made of.
@@ -74,15 +74,14 @@ impl Account {
     }
 
     /// The account that a snapshot was taken of. Nothing is known of it until `set_knowledge` says so.
-    pub fn restore(id: &str, options: Arc<Options>, snapshot: &Snapshot) -> Self {
+    pub fn restore(id: &str, options: Arc<Options>, snapshot: &Snapshot, now: Micros) -> Self {
         let mut account = Self::new(id, options);
         for row in &snapshot.rows {
             account.state.restore(row, &mut account.touched);
         }
         account.state.position = snapshot.position;
         account.state.endings.before_their_row = snapshot.ended_before_their_row.clone();
-        account.state.look_at_policies(&account.touched.policies, account.clock);
-        account.touched.clear();
+        account.settle(now);
         account
     }
 }
