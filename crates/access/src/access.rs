@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::account::entries::{ClientEntry, GatewayEntry, PolicyEntry};
 use crate::account::flows::{FlowEntry, Origin};
-use crate::account::indexes::ResourceLinks;
+use crate::account::links::ResourceLinks;
 use crate::account::state::AccountState;
 use crate::conditions::{self, Facts};
 use crate::rows::{Micros, ResourceRow, TokenRow, last_second};
