@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use crate::account::deadlines::{Due, after};
 use crate::account::entries::{AddressSince, ClientEntry, GatewayEntry, PolicyEntry, ResourceEntry};
-use crate::account::flows::{FlowEntry, Origin};
 use crate::account::links::{
     ActorLinks, GatewayGroupLinks, GroupLinks, Ids, PairFlow, ResourceLinks, insert_sorted, remove_sorted,
 };
@@ -24,8 +23,8 @@ use crate::account::snapshot::History;
 use crate::account::state::AccountState;
 use crate::account::touched::Touched;
 use crate::rows::{
-    AccountRow, ActorGroupRow, ActorRow, AuthIdentityRow, AuthProviderRow, FlowRow, GatewayGroupRow, MembershipRow,
-    Row, TokenRow, last_second,
+    AccountRow, ActorGroupRow, ActorRow, AuthIdentityRow, AuthProviderRow, GatewayGroupRow, MembershipRow, Row,
+    TokenRow, last_second,
 };
 
 /// A row of the tables whose key is one id.
@@ -65,6 +64,8 @@ macro_rules! nodes {
         }
     };
 }
+
+pub(crate) use nodes;
 
 impl Stored for AccountRow {
     nodes!(accounts, ());
@@ -393,57 +394,4 @@ impl Stored for PolicyEntry {
             state.reach_flows(flows, touched);
         }
     }
-}
-
-impl Stored for FlowEntry {
-    nodes!(flows, ());
-
-    fn same(&self, other: &Self) -> bool {
-        self == other
-    }
-
-    fn told(&self) -> Option<(Row, History)> {
-        Some((Row::Flow(self.row.clone()), History::Flow(self.history()?)))
-    }
-
-    fn link(&self, id: Uuid, state: &mut AccountState) {
-        change_flow_links(&self.row, state, |flows| {
-            flows.insert(id);
-        });
-        state.gateways.change_links(self.row.gateway, |flows| {
-            flows.insert((self.row.client, self.row.resource, id));
-        });
-        state.deadlines.add(after(last_second(self.row.expires_at)), Due::Flow(id));
-        if let Origin::Announced { until } = self.origin {
-            state.deadlines.add(Some(until), Due::Unconfirmed(id));
-            state.announced.insert(id);
-        }
-    }
-
-    fn unlink(&self, id: Uuid, state: &mut AccountState) {
-        change_flow_links(&self.row, state, |flows| {
-            flows.remove(&id);
-        });
-        state.gateways.change_links(self.row.gateway, |flows| {
-            flows.remove(&(self.row.client, self.row.resource, id));
-        });
-        state.deadlines.remove(after(last_second(self.row.expires_at)), Due::Flow(id));
-        if let Origin::Announced { until } = self.origin {
-            state.deadlines.remove(Some(until), Due::Unconfirmed(id));
-            state.announced.remove(&id);
-        }
-    }
-
-    fn reach(&self, id: Uuid, _: &AccountState, touched: &mut Touched) {
-        self.touch(id, touched);
-    }
-}
-
-/// The links of all rows that a flow names, but of its gateway, which are pairs.
-fn change_flow_links(row: &FlowRow, state: &mut AccountState, change: impl Fn(&mut Ids)) {
-    state.clients.change_links(row.client, &change);
-    state.tokens.change_links(row.token, &change);
-    state.memberships.change_links(row.membership, &change);
-    state.policies.change_links(row.policy, &change);
-    state.resources.change_links(row.resource, |links| change(&mut links.flows));
 }
