@@ -91,13 +91,18 @@ impl PolicyEntry {
         (Self { row: row.clone(), conditions, window: None }, problems)
     }
 
-    /// Whether the conditions hold; if so, the last second in which they do, or None: for ever.
+    /// The last second in which the conditions that ask for the time hold (None: for ever), or None: they don't.
     ///
-    /// The time part does not depend on the client, and is kept from one question to the next.
+    /// That does not depend on the client, and is kept from one question to the next.
     #[inline]
-    pub(crate) fn holds(&self, facts: &Facts<'_>, now: Micros, options: &Options) -> Option<Option<i64>> {
-        let until = self.window_at(now).open?;
-        self.conditions.client_holds(facts, options).then_some(until)
+    pub(crate) fn open_until(&self, now: Micros) -> Option<Option<i64>> {
+        self.window_at(now).open
+    }
+
+    /// Whether the conditions hold that don't ask for the time.
+    #[inline]
+    pub(crate) fn holds(&self, facts: &Facts<'_>, options: &Options) -> bool {
+        self.conditions.client_holds(facts, options)
     }
 
     /// Properties of failing conditions, in order, each once.
