@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::channel::push::Peer;
 use crate::conditions::{Conditions, Facts, Options, Problem, Window};
+use crate::coordinates::Place;
 use crate::rows::{ClientRow, GatewayRow, IpStack, Micros, PolicyRow, ResourceKind, ResourceRow};
 use crate::version::Version;
 
@@ -14,6 +15,7 @@ use crate::version::Version;
 pub(crate) struct ClientEntry {
     pub(crate) row: ClientRow,
     pub(crate) version: Version,
+    pub(crate) place: Place,
     /// As gateways are told of it.
     pub(crate) peer: Arc<Peer>,
 }
@@ -22,6 +24,7 @@ pub(crate) struct ClientEntry {
 pub(crate) struct GatewayEntry {
     pub(crate) row: GatewayRow,
     pub(crate) version: Version,
+    pub(crate) place: Place,
 }
 
 #[derive(Clone, Debug)]
@@ -58,13 +61,15 @@ pub(crate) struct Address {
 impl ClientEntry {
     pub(crate) fn new(id: Uuid, row: &ClientRow) -> Self {
         let peer = Arc::new(Peer { id, public_key: row.public_key.clone(), ipv4: row.ipv4, ipv6: row.ipv6 });
-        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()), peer }
+        let version = Version::parse(row.last_seen_version.as_deref());
+        Self { row: row.clone(), version, place: Place::of(row.coordinates), peer }
     }
 }
 
 impl GatewayEntry {
     pub(crate) fn new(row: &GatewayRow) -> Self {
-        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()) }
+        let version = Version::parse(row.last_seen_version.as_deref());
+        Self { row: row.clone(), version, place: Place::of(row.coordinates) }
     }
 }
 
