@@ -9,6 +9,7 @@
 pub mod change;
 pub mod conditions;
 pub mod coordinates;
+pub mod decode;
 pub mod render;
 pub mod rows;
 pub mod version;
