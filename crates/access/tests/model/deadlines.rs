@@ -85,6 +85,17 @@ fn deadlines_that_are_handled_late_are_handled_one_by_one() {
     assert_eq!(driven.until(NOW + 60), ["deleted r1 @11", "created r1 @20", "deleted r1 @31"]);
 }
 
+/// A row that had expired when it came has a deadline in the past, when another window was open.
+#[test]
+fn a_deadline_that_has_passed_opens_nothing() {
+    let (mut driven, _, _) = Driven::small();
+    let row = PolicyRow { conditions: during(&["F/10:00:00-10:00:10/UTC"]), ..policy("g1", "r1") };
+    driven.commit(vec![update("p1", row)]);
+    assert_eq!(driven.until(NOW + 60), ["deleted r1 @11"]);
+    assert!(driven.commit(vec![insert("f1", flow("r1", None)), insert("f2", flow("r1", Some(NOW + 5)))]).is_empty());
+    assert!(driven.until(NOW + 61).is_empty());
+}
+
 #[test]
 fn what_the_clock_changed_comes_before_the_next_transaction() {
     let (mut driven, _, _) = Driven::small();
