@@ -512,7 +512,7 @@ fn histories_lead_everywhere() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, max_shrink_iters: 3_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4 * ProptestConfig::default().cases, failure_persistence: None, max_shrink_iters: 6_000, ..ProptestConfig::default() })]
 
     #[test]
     fn an_account_says_what_the_rules_say(
