@@ -308,3 +308,18 @@ fn a_reload_sweeps_what_it_did_not_find() {
     assert_eq!(driven.commit(acts), ["reject c1 r1"]);
     assert_eq!(driven.ended(), ["f2"], "a load shows no insert");
 }
+
+/// What a reload finds is younger than the reload's begin, also where nothing else of it changed.
+#[test]
+fn a_reload_leaves_what_it_found() {
+    let (mut driven, _, _) = Driven::small();
+    let begin = position(2, 0);
+    let found = small_world().into_iter().map(|(table, action)| match action {
+        Action::Insert(key, row) => (table, Action::Load(key, row)),
+        other => panic!("a small world is inserted: {other:?}"),
+    });
+    assert!(driven.commit(found.clone().collect()).is_empty());
+    let sweeps = found.map(|(table, _)| (table, Action::Sweep { begin }));
+    assert!(driven.commit(sweeps.collect()).is_empty());
+    assert_eq!(driven.account.snapshot().rows.len(), small_world().len());
+}

@@ -358,6 +358,7 @@ fn names(key: RowId, row: &Row, parent: Uuid) -> bool {
 /// A table is read again: rows that are there, perhaps one that nobody saw come, not one whose delete nobody saw.
 fn reload(model: &Model, choices: &mut Choices, draft: &mut Draft) {
     let (letter, table, _) = choices.of(&COUNTS);
+    let table = if choices.one_in(6) { Table::ResourceConnections } else { table };
     let begin = position(draft.number, draft.changes.len());
     let missed = choices.one_in(3).then(|| RowId::Id(choices.id(letter)));
     for ((of, key), (_, row)) in model.rows.iter().filter(|((of, _), _)| *of == table) {
@@ -366,7 +367,11 @@ fn reload(model: &Model, choices: &mut Choices, draft: &mut Draft) {
         }
     }
     let unseen = RowId::Id(choices.id(letter));
-    if choices.one_in(2) && !model.rows.contains_key(&(table, unseen)) && Some(unseen) != missed {
+    if table != Table::ResourceConnections
+        && choices.one_in(2)
+        && !model.rows.contains_key(&(table, unseen))
+        && Some(unseen) != missed
+    {
         draft.push(table, Action::Load(unseen, random_row(letter, choices, NOW)));
     }
     draft.push(table, Action::Sweep { begin });

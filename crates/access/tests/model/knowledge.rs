@@ -213,6 +213,19 @@ fn serving_stale_is_a_choice() {
     assert_eq!(driven.answer(), Answer::Unavailable { reason: Reason::Quarantined });
 }
 
+#[test]
+fn grace_that_was_not_needed_ends_nothing() {
+    let options = Options { stale_grace_us: Some(5_000_000), ..Options::default() };
+    let (mut driven, _, _) = Driven::small_with(options);
+    driven.commit(vec![insert("f1", flow("r1", None))]);
+    driven.unknown(Reason::Stale);
+    driven.until(NOW + 2);
+    driven.know();
+    assert_eq!(driven.account.next_deadline(), None);
+    assert!(driven.until(NOW + 10).is_empty());
+    assert!(matches!(driven.answer(), Answer::Ok { .. }));
+}
+
 /// A choice that ends with the grace.
 #[test]
 fn grace_ends_also_what_is_served() {
