@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::account::entries::{ClientEntry, GatewayEntry, PolicyEntry};
 use crate::account::flows::{FlowEntry, Origin};
-use crate::account::links::ResourceLinks;
+use crate::account::links::{ResourceLinks, find_sorted};
 use crate::account::state::AccountState;
 use crate::conditions::{self, Facts};
 use crate::rows::{Micros, ResourceRow, TokenRow, last_second};
@@ -87,9 +87,7 @@ impl AccountState {
     #[inline]
     pub(crate) fn gateway_serves(&self, gateway: &GatewayEntry, links: &ResourceLinks) -> bool {
         let group = gateway.row.group;
-        gateway.row.live
-            && links.sites.binary_search_by_key(&group, |(site, _)| *site).is_ok()
-            && self.group_of_gateways_is_live(group)
+        gateway.row.live && find_sorted(&links.sites, group).is_some() && self.group_of_gateways_is_live(group)
     }
 }
 
@@ -241,7 +239,6 @@ impl Asker<'_> {
     /// The membership of the client's actor in a group; of several the lowest.
     #[inline]
     fn membership(&self, group: Uuid) -> Option<Uuid> {
-        let at = self.memberships.partition_point(|(other, _)| *other < group);
-        self.memberships.get(at).filter(|(other, _)| *other == group).map(|(_, membership)| *membership)
+        find_sorted(self.memberships, group).copied()
     }
 }

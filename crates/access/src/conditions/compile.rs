@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::networks::{Network, Networks};
 use super::schedule::Schedule;
+use super::texts::Texts;
 use super::{Condition, Test};
 
 /// A condition that can never hold because it is not understood.
@@ -84,9 +85,7 @@ fn texts(element: &Json) -> Option<Vec<&str>> {
 }
 
 fn region(within: bool, values: &[&str]) -> Test {
-    let mut values: Box<[Box<str>]> = values.iter().copied().map(Box::from).collect();
-    values.sort_unstable();
-    Test::Region { within, values }
+    Test::Region { within, values: Texts::of(values) }
 }
 
 fn address(within: bool, values: &[&str]) -> Option<Test> {

@@ -13,6 +13,7 @@ mod compile;
 mod networks;
 mod ranges;
 mod schedule;
+mod texts;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 pub use compile::{Problem, Reason};
 use networks::Networks;
 use schedule::Schedule;
+use texts::Texts;
 
 use crate::rows::Micros;
 
@@ -91,8 +93,7 @@ enum Test {
     Never,
     Region {
         within: bool,
-        /// Sorted.
-        values: Box<[Box<str>]>,
+        values: Texts,
     },
     Address {
         within: bool,
@@ -213,10 +214,7 @@ impl Test {
             Self::Never => false,
             Self::Time(_) => true,
             Self::Verified { needed } => facts.verified || !needed,
-            Self::Region { within, values } => facts.region.is_some_and(|region| {
-                let found = values.binary_search_by(|value| (**value).cmp(region));
-                found.is_ok() == *within
-            }),
+            Self::Region { within, values } => facts.region.is_some_and(|region| values.contain(region) == *within),
             Self::Address { within, networks } => {
                 facts.remote_ip.is_some_and(|address| match networks.contain(address) {
                     Some(found) => found == *within,
