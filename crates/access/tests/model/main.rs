@@ -1,5 +1,7 @@
 //! An account against the rules: each rule by a case of its own, and a plain reference model over random histories.
 
+mod answers;
+mod asked;
 mod build;
 mod deadlines;
 mod flows;

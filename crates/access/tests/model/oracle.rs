@@ -7,7 +7,8 @@ use penstock_wire::position::Position;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use crate::reference::{Authorized, Model, Pair, expired};
+use crate::asked::expired;
+use crate::reference::{Authorized, Model, Pair};
 
 /// What a client's channel was sent.
 #[derive(Clone, Debug)]
