@@ -12,6 +12,7 @@ pub mod change;
 pub mod channel;
 pub mod conditions;
 pub mod coordinates;
+pub mod decode;
 pub mod render;
 pub mod rows;
 pub mod version;

@@ -253,3 +253,42 @@ impl Row {
         }
     }
 }
+
+impl Table {
+    pub const ALL: [Self; 14] = [
+        Self::Accounts,
+        Self::Actors,
+        Self::ActorGroups,
+        Self::ActorGroupMemberships,
+        Self::AuthProviders,
+        Self::AuthIdentities,
+        Self::Tokens,
+        Self::Clients,
+        Self::GatewayGroups,
+        Self::Gateways,
+        Self::Resources,
+        Self::ResourceConnections,
+        Self::Policies,
+        Self::Flows,
+    ];
+
+    /// What the table is called unless configuration says otherwise.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::Actors => "actors",
+            Self::ActorGroups => "actor_groups",
+            Self::ActorGroupMemberships => "actor_group_memberships",
+            Self::AuthProviders => "auth_providers",
+            Self::AuthIdentities => "auth_identities",
+            Self::Tokens => "tokens",
+            Self::Clients => "clients",
+            Self::GatewayGroups => "gateway_groups",
+            Self::Gateways => "gateways",
+            Self::Resources => "resources",
+            Self::ResourceConnections => "resource_connections",
+            Self::Policies => "policies",
+            Self::Flows => "flows",
+        }
+    }
+}

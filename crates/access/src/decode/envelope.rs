@@ -1,0 +1,200 @@
+//! The decode plan of a table's envelopes: compiled once per schema, then from bytes to a row in one pass.
+//!
+//! The pass keeps what it needs where it stands in the record, and steps over the rest; a row is made of it afterwards,
+//! because what Postgres did not send is told at the record's end.
+
+use penstock_wire::event::Op;
+use penstock_wire::lsn::CommitLsn;
+use penstock_wire::position::Seq;
+
+use super::columns::{Columns, Values};
+use super::input::{Input, Malformed};
+use super::problem::{Complaint, Problem};
+use super::rows;
+use super::schema::{Raw, Record, SchemaError, Type, each};
+use crate::rows::{Row, Table};
+
+/// How envelopes of one schema are read.
+#[derive(Debug)]
+pub(super) struct EnvelopePlan {
+    pub(super) table: Table,
+    parts: Box<[(&'static str, Part)]>,
+    /// Of the new row.
+    fields: Box<[RowField]>,
+    /// The rows have all columns that are needed.
+    complete: bool,
+}
+
+/// A field of the envelope, in the writer's order.
+#[derive(Debug)]
+enum Part {
+    /// What stood there before is in the state already, if it matters.
+    Skipped(Type),
+    After,
+    Source(Box<[(Option<Known>, Type)]>),
+    Op,
+    Unchanged,
+}
+
+/// A column of the row.
+#[derive(Debug)]
+struct RowField {
+    name: String,
+    of: Type,
+    slot: Option<usize>,
+}
+
+/// A number in `source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    CommitTime,
+    CommitLsn,
+    Seq,
+}
+
+/// What an envelope tells besides its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Commit time, microseconds since 1970, by Postgres' clock.
+    pub time_us: i64,
+    pub commit_lsn: CommitLsn,
+    pub seq: Seq,
+}
+
+/// An envelope whose columns were not looked at.
+#[derive(Debug)]
+pub(super) struct Read<'a> {
+    pub(super) op: Op,
+    pub(super) written: Written,
+    /// The new row.
+    values: Option<Values<'a>>,
+}
+
+impl EnvelopePlan {
+    /// Compiles a table's envelope; with it come the needed columns that its rows don't have.
+    pub(super) fn compile(table: Table, envelope: &Record) -> Result<(Self, Vec<Problem>), SchemaError> {
+        let form = |what| SchemaError::Form { record: envelope.name.clone(), what };
+        let row = match envelope.field("after").map(|field| &field.of) {
+            Some(Type::Union(branches)) => match &**branches {
+                [Type::Null, Type::Record(row)] => row.clone(),
+                _ => return Err(form("after is not a record or null")),
+            },
+            _ => return Err(form("after is not a record or null")),
+        };
+        for name in ["source", "op", "unchanged"] {
+            envelope.field(name).ok_or_else(|| form("one of after, source, op and unchanged is missing"))?;
+        }
+        let parts = envelope.fields.iter().map(|field| {
+            Ok(match (field.name.as_str(), &field.of) {
+                ("after", _) => ("after", Part::After),
+                ("source", Type::Record(source)) => ("source", Part::Source(source_fields(source)?)),
+                ("op", Type::Text) => ("op", Part::Op),
+                ("unchanged", Type::Array(items)) if **items == Type::Text => ("unchanged", Part::Unchanged),
+                ("source" | "op" | "unchanged", _) => return Err(form("source, op or unchanged is of another type")),
+                (_, of) => ("a field that is not needed", Part::Skipped(of.clone())),
+            })
+        });
+        let parts = parts.collect::<Result<_, SchemaError>>()?;
+        let columns = rows::columns(table);
+        let field = |field: &super::schema::Field| RowField {
+            name: field.name.clone(),
+            of: field.of.clone(),
+            slot: Values::slot(&field.name, columns),
+        };
+        let missing = columns.iter().filter(|column| column.needed && row.field(column.name).is_none());
+        let missing: Vec<Problem> =
+            missing.map(|column| Problem { column: column.name, complaint: Complaint::Missing }).collect();
+        let fields = row.fields.iter().map(field).collect();
+        Ok((Self { table, parts, fields, complete: missing.is_empty() }, missing))
+    }
+
+    /// Reads an envelope (what follows the frame). An error names the part that is not what the schema says.
+    pub(super) fn read<'a>(&self, body: &'a [u8]) -> Result<Read<'a>, &'static str> {
+        let mut input = Input(body);
+        let mut op = None;
+        let mut written = Written { time_us: 0, commit_lsn: CommitLsn::default(), seq: Seq::default() };
+        let mut values = Values::ABSENT;
+        let mut has_row = false;
+        for (name, part) in &self.parts {
+            let read = match part {
+                Part::Skipped(of) => of.read(&mut input).map(|_| ()),
+                Part::After => self.read_row(&mut input, &mut values).map(|present| has_row = present),
+                Part::Source(fields) => read_source(fields, &mut input, &mut written),
+                Part::Op => read_op(&mut input).map(|found| op = Some(found)),
+                Part::Unchanged => self.read_unchanged(&mut input, &mut values),
+            };
+            read.map_err(|Malformed| *name)?;
+        }
+        if !input.0.is_empty() {
+            return Err("what follows the last field");
+        }
+        Ok(Read { op: op.ok_or("op")?, written, values: has_row.then_some(values) })
+    }
+
+    /// Makes the new row of its columns. None: it is not live, and of a table whose rows can't say so; Err: there is none.
+    pub(super) fn row(&self, read: &Read<'_>, problems: &mut Vec<Problem>) -> Result<Option<Row>, NoRow> {
+        let values = read.values.as_ref().ok_or(NoRow)?;
+        let columns = Columns::new(rows::columns(self.table), self.complete, values, problems);
+        Ok(rows::row(self.table, columns))
+    }
+
+    /// Whether there is a row.
+    #[inline]
+    fn read_row<'a>(&self, input: &mut Input<'a>, values: &mut Values<'a>) -> Result<bool, Malformed> {
+        match input.long()? {
+            0 => return Ok(false),
+            1 => {}
+            _ => return Err(Malformed),
+        }
+        for field in &self.fields {
+            let value = field.of.read(input)?;
+            if let Some(slot) = field.slot {
+                values.put(slot, value);
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_unchanged<'a>(&self, input: &mut Input<'a>, values: &mut Values<'a>) -> Result<(), Malformed> {
+        each(input, |input| {
+            let name = input.bytes()?;
+            let listed = self.fields.iter().find(|field| field.name.as_bytes() == name);
+            if let Some(slot) = listed.and_then(|field| field.slot) {
+                values.put(slot, Raw::Unchanged);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The envelope has no new row.
+#[derive(Debug)]
+pub(super) struct NoRow;
+
+fn source_fields(source: &Record) -> Result<Box<[(Option<Known>, Type)]>, SchemaError> {
+    let form = || SchemaError::Form { record: source.name.clone(), what: "ts_us, commit_lsn or seq is no long" };
+    let numbers = [("ts_us", Known::CommitTime), ("commit_lsn", Known::CommitLsn), ("seq", Known::Seq)];
+    if numbers.iter().any(|(name, _)| source.field(name).is_none_or(|field| field.of != Type::Long)) {
+        return Err(form());
+    }
+    let known = |name: &str| numbers.iter().find(|(number, _)| *number == name).map(|(_, known)| *known);
+    Ok(source.fields.iter().map(|field| (known(&field.name), field.of.clone())).collect())
+}
+
+fn read_source(fields: &[(Option<Known>, Type)], input: &mut Input<'_>, out: &mut Written) -> Result<(), Malformed> {
+    for (known, of) in fields {
+        match known {
+            None => {
+                of.read(input)?;
+            }
+            Some(Known::CommitTime) => out.time_us = input.long()?,
+            Some(Known::CommitLsn) => out.commit_lsn = CommitLsn::new(input.long()?.cast_unsigned()),
+            Some(Known::Seq) => out.seq = Seq(input.long()?.cast_unsigned()),
+        }
+    }
+    Ok(())
+}
+
+fn read_op(input: &mut Input<'_>) -> Result<Op, Malformed> {
+    Op::from_letter(input.text()?).ok_or(Malformed)
+}
