@@ -7,4 +7,6 @@
 //! Everything in this crate but `kafka` and the binary is pure: no clock, no socket, no thread. Time is an argument.
 
 pub mod change;
+pub mod limits;
+pub mod partition;
 pub mod rows;
