@@ -44,8 +44,9 @@ use crate::limits::HELD_BYTES_ALARM;
 use crate::rows::Micros;
 use chain::Link;
 use doubts::Concerned;
+use knowledge::Standing;
 use source::{Source, begin_of_epoch};
-use transaction::{Held, Notice, Poison};
+use transaction::Held;
 
 /// Which records Kafka hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,14 +110,6 @@ enum Phase {
     Released,
 }
 
-/// What answers rest on; whoever drives this is told when it is another.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Standing {
-    live: bool,
-    released: bool,
-    fresh: BTreeMap<u16, bool>,
-}
-
 pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -169,58 +162,6 @@ impl<T> Partition<T> {
     /// Neither rebuilding, nor waiting for a rebuild, nor given away.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
-    }
-
-    /// What may be said of an account at `now`. Ask between outputs and behind the last, not before the first.
-    ///
-    /// An account that was never met may be in any source: what is doubted of one of them is doubted of it.
-    pub fn knowledge(&self, account: &str, now: Micros) -> Knowledge {
-        let known = self.accounts.get(account);
-        let of_account = |number: &u16| known.is_none_or(|sources| sources.contains(number));
-        let sources = || self.sources.iter().filter(|(number, _)| of_account(number)).map(|(_, source)| source);
-        let clocks = || sources().map(|source| source.claims.as_of());
-        let as_of = clocks().min().flatten();
-        match (self.reason(account, sources, now), as_of) {
-            (None, Some(as_of)) => Knowledge::Known { as_of },
-            (None, None) => Knowledge::Unknown { reason: Reason::Stale, as_of },
-            (Some(reason), as_of) => Knowledge::Unknown { reason, as_of },
-        }
-    }
-
-    fn reason<'a, I>(&'a self, account: &str, sources: impl Fn() -> I, now: Micros) -> Option<Reason>
-    where
-        I: Iterator<Item = &'a Source<T>>,
-        T: 'a,
-    {
-        match self.phase {
-            Phase::Released => return Some(Reason::NotAssigned),
-            Phase::Rebuilding { .. } | Phase::Broken => return Some(Reason::Rebuilding),
-            Phase::Live => {}
-        }
-        let nobody_knows_whose = || self.sources.values().any(|source| source.doubts.everyone.is_some());
-        if sources().any(|source| source.is_unproven(account)) {
-            Some(Reason::Unproven)
-        } else if nobody_knows_whose() || sources().any(|source| source.doubts.is_quarantined(account)) {
-            Some(Reason::Quarantined)
-        } else if !self.was_at_end || !sources().all(|source| source.is_fresh(now, self.options.stale_after)) {
-            Some(Reason::Stale)
-        } else {
-            None
-        }
-    }
-
-    /// The next instant at which [`handle_time`](Self::handle_time) can change anything.
-    pub fn next_deadline(&self) -> Option<Micros> {
-        match self.phase {
-            Phase::Rebuilding { since } => {
-                Some(Micros(since.0.saturating_add(micros(self.options.tombstone_retention)).saturating_add(1)))
-            }
-            Phase::Live => {
-                let fresh = self.sources.iter().filter(|(number, _)| self.told.fresh.get(number) == Some(&true));
-                fresh.filter_map(|(_, source)| source.claims.stale_at(self.options.stale_after)).min()
-            }
-            Phase::Broken | Phase::Released => None,
-        }
     }
 
     /// Takes the next record of the partition. One that was handed in before changes nothing.
@@ -321,22 +262,6 @@ impl<T> Partition<T> {
         self.whole.clear();
     }
 
-    /// What follows from what was handed in; `None` once nothing does.
-    pub fn poll_output(&mut self) -> Option<Output<T>> {
-        loop {
-            if let Some(output) = self.outputs.pop_front() {
-                return Some(output);
-            }
-            if !self.ended.is_empty() {
-                self.count_reloads();
-            } else if let Some(held) = self.whole.pop_front() {
-                self.tell(held);
-            } else if !self.settle() && !self.compare() {
-                return None;
-            }
-        }
-    }
-
     fn reads(&self) -> bool {
         match self.phase {
             Phase::Rebuilding { .. } | Phase::Live => true,
@@ -399,64 +324,6 @@ impl<T> Partition<T> {
         let (number, position, time_ms) = (last.header.source, last.header.position, last.timestamp_ms);
         self.sources.get_mut(&number).expect("it was met").applied(position, time_ms);
         self.whole.push_back(held);
-    }
-
-    /// Gives out a whole transaction. What it puts in doubt is in doubt before it is applied, what it proves is proven
-    /// after.
-    fn tell(&mut self, held: Held<T>) {
-        let Some((transaction, notices)) = held.into_whole() else { return };
-        let number = transaction.source;
-        for notice in notices {
-            match notice {
-                Notice::Doubt(position) => {
-                    self.sources.get_mut(&number).expect("it was met").doubts.doubt(position);
-                    self.concern(Concerned::Everyone);
-                }
-                Notice::Poison(poison) => self.poison(number, poison),
-                Notice::Reloaded(scope, begin) => self.ended.push((number, scope, begin)),
-            }
-        }
-        for account in transaction.accounts.keys() {
-            if !self.accounts.get(account).is_some_and(|sources| sources.contains(&number)) {
-                self.accounts.entry(Arc::clone(account)).or_default().insert(number);
-                // It was judged by all sources until now.
-                self.concern(Concerned::Account(Arc::clone(account)));
-            }
-        }
-        self.outputs.push_back(Output::Transaction(transaction));
-    }
-
-    fn poison(&mut self, number: u16, poison: Poison) {
-        let concerned = self.sources.get_mut(&number).expect("it was met").doubts.poison(&poison);
-        self.concern(concerned);
-        let Poison { offset, position, account, reason, dead_letter, .. } = poison;
-        let kind = match dead_letter {
-            true => ProblemKind::DeadLetter { account, reason },
-            false => ProblemKind::Undecodable { account, reason },
-        };
-        self.report(Some(offset), Some((number, position)), kind);
-    }
-
-    fn count_reloads(&mut self) {
-        for (number, scope, begin) in std::mem::take(&mut self.ended) {
-            let concerned = self.sources.get_mut(&number).expect("it was met").doubts.reloaded(&scope, begin);
-            self.concern(concerned);
-        }
-        self.misplaced &= self.sources.values().any(|source| source.doubts.everyone.is_some());
-    }
-
-    fn concern(&mut self, concerned: Concerned) {
-        // Before, nobody is told anything but that it is being rebuilt.
-        if self.phase == Phase::Live {
-            match concerned {
-                Concerned::Everyone => self.outputs.push_back(Output::Learned(Learned::Everyone)),
-                Concerned::Account(account) => self.outputs.push_back(Output::Learned(Learned::Account(account))),
-            }
-        }
-    }
-
-    fn report(&mut self, offset: Option<i64>, position: Option<(u16, Position)>, kind: ProblemKind) {
-        self.outputs.push_back(Output::Problem(Problem { partition: self.number, offset, position, kind }));
     }
 
     fn break_off(&mut self, reason: RebuildReason) {

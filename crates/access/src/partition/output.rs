@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use penstock_wire::position::Position;
 
-use super::transaction::Transaction;
+use super::doubts::Concerned;
+use super::transaction::{Held, Notice, Poison, Transaction};
+use super::{Partition, Phase};
 
 /// One output. Their order matters: apply each before asking for the next.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,4 +90,80 @@ pub enum ProblemKind {
     LargeTransaction { bytes: usize },
     #[error("progress of source {source_number} has no entry for the partition")]
     NoEntry { source_number: u16 },
+}
+
+impl<T> Partition<T> {
+    /// What follows from what was handed in; `None` once nothing does.
+    pub fn poll_output(&mut self) -> Option<Output<T>> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if !self.ended.is_empty() {
+                self.count_reloads();
+            } else if let Some(held) = self.whole.pop_front() {
+                self.tell(held);
+            } else if !self.settle() && !self.compare() {
+                return None;
+            }
+        }
+    }
+
+    /// Gives out a whole transaction. What it puts in doubt is in doubt before it is applied, what it proves is proven
+    /// after.
+    fn tell(&mut self, held: Held<T>) {
+        let Some((transaction, notices)) = held.into_whole() else { return };
+        let number = transaction.source;
+        for notice in notices {
+            match notice {
+                Notice::Doubt(position) => {
+                    self.sources.get_mut(&number).expect("it was met").doubts.doubt(position);
+                    self.concern(Concerned::Everyone);
+                }
+                Notice::Poison(poison) => self.poison(number, poison),
+                Notice::Reloaded(scope, begin) => self.ended.push((number, scope, begin)),
+            }
+        }
+        for account in transaction.accounts.keys() {
+            if !self.accounts.get(account).is_some_and(|sources| sources.contains(&number)) {
+                self.accounts.entry(Arc::clone(account)).or_default().insert(number);
+                // It was judged by all sources until now.
+                self.concern(Concerned::Account(Arc::clone(account)));
+            }
+        }
+        self.outputs.push_back(Output::Transaction(transaction));
+    }
+
+    fn poison(&mut self, number: u16, poison: Poison) {
+        let concerned = self.sources.get_mut(&number).expect("it was met").doubts.poison(&poison);
+        self.concern(concerned);
+        let Poison { offset, position, account, reason, dead_letter, .. } = poison;
+        let kind = match dead_letter {
+            true => ProblemKind::DeadLetter { account, reason },
+            false => ProblemKind::Undecodable { account, reason },
+        };
+        self.report(Some(offset), Some((number, position)), kind);
+    }
+
+    fn count_reloads(&mut self) {
+        for (number, scope, begin) in std::mem::take(&mut self.ended) {
+            let concerned = self.sources.get_mut(&number).expect("it was met").doubts.reloaded(&scope, begin);
+            self.concern(concerned);
+        }
+        self.misplaced &= self.sources.values().any(|source| source.doubts.everyone.is_some());
+    }
+
+    pub(super) fn concern(&mut self, concerned: Concerned) {
+        // Before, nobody is told anything but that it is being rebuilt.
+        if self.phase == Phase::Live {
+            match concerned {
+                Concerned::Everyone => self.outputs.push_back(Output::Learned(Learned::Everyone)),
+                Concerned::Account(account) => self.outputs.push_back(Output::Learned(Learned::Account(account))),
+            }
+        }
+    }
+
+    pub(super) fn report(&mut self, offset: Option<i64>, position: Option<(u16, Position)>, kind: ProblemKind) {
+        self.outputs.push_back(Output::Problem(Problem { partition: self.number, offset, position, kind }));
+    }
 }

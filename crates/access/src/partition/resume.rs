@@ -46,8 +46,14 @@ struct SavedSource {
     unproven: Option<At>,
     everyone: Option<At>,
     quarantined: Vec<(String, PoisonedTable, At)>,
-    /// Table, account, begin.
-    reloads: Vec<(Option<(String, String)>, Option<String>, At)>,
+    reloads: Vec<SavedReload>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedReload {
+    table: Option<(String, String)>,
+    account: Option<String>,
+    begin: At,
 }
 
 /// A position: epoch, commit LSN, seq.
@@ -113,7 +119,7 @@ impl SavedSource {
         });
         let reloads = reloads.iter().map(|(scope, begin)| {
             let Scope { table, account } = scope.clone();
-            (table, account, At::from(*begin))
+            SavedReload { table, account, begin: At::from(*begin) }
         });
         Self {
             number,
@@ -134,12 +140,12 @@ impl SavedSource {
         for (account, table, at) in self.quarantined {
             accounts.entry(account.into()).or_default().insert(table, at.into());
         }
-        let reloads = self.reloads.into_iter().map(|(table, account, at)| (Scope { table, account }, at.into()));
+        let reload = |SavedReload { table, account, begin }| (Scope { table, account }, Position::from(begin));
         let doubts = Doubts {
             unproven: self.unproven.map(Position::from),
             everyone: self.everyone.map(Position::from),
             accounts,
-            reloads: reloads.collect(),
+            reloads: self.reloads.into_iter().map(reload).collect(),
         };
         let chain = Chain::restored(self.position.into(), self.timestamp_ms, self.adopted.map(Position::from));
         let claims = Claims::restored(self.loaded);

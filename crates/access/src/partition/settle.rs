@@ -1,8 +1,8 @@
 //! What progress and time make of what was read: whether anything is missing at the end, what is whole, what is fresh.
 
-use super::output::{Learned, Output, RebuildReason};
+use super::output::RebuildReason;
 use super::source::Source;
-use super::{Partition, Phase, Standing, micros};
+use super::{Partition, Phase, micros};
 
 impl<T> Partition<T> {
     /// Holds what was read against what progress says. Whether anything came of it.
@@ -76,20 +76,5 @@ impl<T> Partition<T> {
         };
         let rebuilding = matches!(self.phase, Phase::Rebuilding { .. });
         rebuilding && self.was_at_end && !self.sources.is_empty() && self.sources.values().all(is_passed)
-    }
-
-    /// Tells if answers rest on something else than before. Whether they do.
-    pub(super) fn compare(&mut self) -> bool {
-        let live = self.phase == Phase::Live;
-        let is_fresh =
-            |source: &Source<T>| live && self.was_at_end && source.is_fresh(self.now, self.options.stale_after);
-        let fresh = self.sources.iter().map(|(number, source)| (*number, is_fresh(source))).collect();
-        let now = Standing { live, released: self.phase == Phase::Released, fresh };
-        let differs = now != self.told;
-        if differs {
-            self.told = now;
-            self.outputs.push_back(Output::Learned(Learned::Everyone));
-        }
-        differs
     }
 }
