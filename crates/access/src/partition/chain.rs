@@ -38,9 +38,9 @@ pub(super) enum Link {
 }
 
 impl Chain {
-    /// Of a checkpoint.
+    /// Of a checkpoint. An adopted position is believed again from the second claim on: the first may be as old as it.
     pub(super) fn restored(read: Position, read_at_ms: Option<i64>, adopted: Option<Position>) -> Self {
-        Self { read, read_at_ms, adopted: adopted.map(|position| Adopted { position, by: 0 }) }
+        Self { read, read_at_ms, adopted: adopted.map(|position| Adopted { position, by: 1 }) }
     }
 
     pub(super) fn link(&self, header: &Header) -> Link {

@@ -73,6 +73,9 @@ pub(super) struct Claims {
     count: u64,
     /// The source's captured tables, as schema and name.
     tables: Vec<(String, String)>,
+    /// Counts how often these were others.
+    tables_changed: u64,
+    /// A checkpoint said that rows from before the slot were missing.
     restored_unloaded: bool,
 }
 
@@ -84,6 +87,7 @@ impl Claims {
         let pins = || progress.key_pins.iter().map(|pin| (pin.schema.as_str(), pin.table.as_str()));
         if !self.tables.iter().map(|(schema, table)| (schema.as_str(), table.as_str())).eq(pins()) {
             self.tables = pins().map(|(schema, table)| (schema.to_owned(), table.to_owned())).collect();
+            self.tables_changed += 1;
         }
         if let Some(before) = self.newest.take() {
             self.set_aside(before, &claim);
@@ -143,6 +147,10 @@ impl Claims {
 
     pub(super) fn tables(&self) -> &[(String, String)] {
         &self.tables
+    }
+
+    pub(super) fn tables_changed(&self) -> u64 {
+        self.tables_changed
     }
 
     /// The state is that of this instant, or of a later one.

@@ -44,7 +44,15 @@ pub enum Reason {
 pub(super) struct Standing {
     pub(super) live: bool,
     pub(super) released: bool,
-    pub(super) fresh: BTreeMap<u16, bool>,
+    pub(super) sources: BTreeMap<u16, SourceStanding>,
+}
+
+/// Likewise, of one source. Doubts are told when they come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SourceStanding {
+    fresh: bool,
+    loaded: bool,
+    tables_changed: u64,
 }
 
 impl<T> Partition<T> {
@@ -93,7 +101,8 @@ impl<T> Partition<T> {
                 Some(Micros(since.0.saturating_add(micros(self.options.tombstone_retention)).saturating_add(1)))
             }
             Phase::Live => {
-                let fresh = self.sources.iter().filter(|(number, _)| self.told.fresh.get(number) == Some(&true));
+                let was_fresh = |number| self.told.sources.get(number).is_some_and(|standing| standing.fresh);
+                let fresh = self.sources.iter().filter(|(number, _)| was_fresh(number));
                 fresh.filter_map(|(_, source)| source.claims.stale_at(self.options.stale_after)).min()
             }
             Phase::Broken | Phase::Released => None,
@@ -103,10 +112,13 @@ impl<T> Partition<T> {
     /// Tells if answers rest on something else than before. Whether they do.
     pub(super) fn compare(&mut self) -> bool {
         let live = self.phase == Phase::Live;
-        let is_fresh =
-            |source: &Source<T>| live && self.was_at_end && source.is_fresh(self.now, self.options.stale_after);
-        let fresh = self.sources.iter().map(|(number, source)| (*number, is_fresh(source))).collect();
-        let now = Standing { live, released: self.phase == Phase::Released, fresh };
+        let of_source = |source: &Source<T>| SourceStanding {
+            fresh: live && self.was_at_end && source.is_fresh(self.now, self.options.stale_after),
+            loaded: source.claims.is_loaded(),
+            tables_changed: source.claims.tables_changed(),
+        };
+        let sources = self.sources.iter().map(|(number, source)| (*number, of_source(source))).collect();
+        let now = Standing { live, released: self.phase == Phase::Released, sources };
         let differs = now != self.told;
         if differs {
             self.told = now;

@@ -291,7 +291,7 @@ impl<T> Partition<T> {
             // What left the hole is told, and nobody is granted anything for it.
             Phase::Rebuilding { .. } | Phase::Live if lost && source.excused => true,
             Phase::Rebuilding { .. } if lost => {
-                source.doubts.doubt(position);
+                source.doubts.doubt(record.header.previous);
                 self.report(Some(record.offset), Some((number, position)), ProblemKind::Lost { after });
                 true
             }
