@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::access::{Asker, View, earlier};
 use crate::account::entries::GatewayEntry;
-use crate::account::knowledge::Reason;
+use crate::knowledge::Reason;
 use crate::coordinates;
 use crate::rows::{FlowRow, Micros, last_second};
 use crate::version;

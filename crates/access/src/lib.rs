@@ -13,9 +13,12 @@ pub mod channel;
 pub mod conditions;
 pub mod coordinates;
 pub mod decode;
+pub mod knowledge;
+pub mod limits;
+pub mod partition;
 pub mod render;
+pub mod replica;
 pub mod rows;
 pub mod version;
 
 mod access;
-mod limits;

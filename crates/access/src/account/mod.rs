@@ -49,7 +49,8 @@ pub(crate) mod touched;
 
 use deadlines::Due;
 use flows::EndedFlow;
-use knowledge::{Knowledge, Mode, Reason, Standing};
+use crate::knowledge::{Knowledge, Reason};
+use knowledge::{Mode, Standing};
 use state::{AccountState, PolicyProblem};
 use touched::Touched;
 

@@ -7,7 +7,7 @@ use penstock_wire::position::Position;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::account::knowledge::Reason;
+use crate::knowledge::Reason;
 use crate::account::rendered::{ForClient, ForGateway};
 use crate::render::{ClientInterface, GatewayInterface};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_access::account::knowledge::Knowledge;
+use penstock_access::knowledge::Knowledge;
 use penstock_access::account::{Account, ClientOptions, Options};
 use penstock_access::change::{Action, Change, Commit};
 use penstock_access::channel::{ChannelId, Event};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_access::account::knowledge::{Knowledge, Reason};
+use penstock_access::knowledge::{Knowledge, Reason};
 use penstock_access::account::{Account, ClientOptions, Options};
 use penstock_access::authorize::{Answer, Request};
 use penstock_access::change::Commit;
