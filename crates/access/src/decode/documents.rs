@@ -71,7 +71,10 @@ pub(super) fn filters(columns: &mut Columns<'_, '_>) -> Arc<[Filter]> {
         return Arc::default();
     };
     let mut readable = Vec::with_capacity(filters.len());
-    let all = filters.iter().fold(true, |all, filter| put_filter(filter, &mut readable) && all);
+    let mut all = true;
+    for filter in &filters {
+        all &= put_filter(filter, &mut readable);
+    }
     if readable.is_empty() && !filters.is_empty() {
         columns.distrust(Complaint::NothingLeft);
     } else if !all {

@@ -31,7 +31,7 @@ enum Part {
     /// What stood there before is in the state already, if it matters.
     Skipped(Type),
     After,
-    Source(Box<[(Option<Known>, Type)]>),
+    Source(Box<[SourceField]>),
     Op,
     Unchanged,
 }
@@ -42,6 +42,13 @@ struct RowField {
     name: String,
     of: Type,
     slot: Option<usize>,
+}
+
+/// A field of `source`.
+#[derive(Debug)]
+struct SourceField {
+    known: Option<Known>,
+    of: Type,
 }
 
 /// A number in `source`.
@@ -171,21 +178,22 @@ impl EnvelopePlan {
 #[derive(Debug)]
 pub(super) struct NoRow;
 
-fn source_fields(source: &Record) -> Result<Box<[(Option<Known>, Type)]>, SchemaError> {
+fn source_fields(source: &Record) -> Result<Box<[SourceField]>, SchemaError> {
     let form = || SchemaError::Form { record: source.name.clone(), what: "ts_us, commit_lsn or seq is no long" };
     let numbers = [("ts_us", Known::CommitTime), ("commit_lsn", Known::CommitLsn), ("seq", Known::Seq)];
     if numbers.iter().any(|(name, _)| source.field(name).is_none_or(|field| field.of != Type::Long)) {
         return Err(form());
     }
     let known = |name: &str| numbers.iter().find(|(number, _)| *number == name).map(|(_, known)| *known);
-    Ok(source.fields.iter().map(|field| (known(&field.name), field.of.clone())).collect())
+    let fields = source.fields.iter();
+    Ok(fields.map(|field| SourceField { known: known(&field.name), of: field.of.clone() }).collect())
 }
 
-fn read_source(fields: &[(Option<Known>, Type)], input: &mut Input<'_>, out: &mut Written) -> Result<(), Malformed> {
-    for (known, of) in fields {
-        match known {
+fn read_source(fields: &[SourceField], input: &mut Input<'_>, out: &mut Written) -> Result<(), Malformed> {
+    for field in fields {
+        match field.known {
             None => {
-                of.read(input)?;
+                field.of.read(input)?;
             }
             Some(Known::CommitTime) => out.time_us = input.long()?,
             Some(Known::CommitLsn) => out.commit_lsn = CommitLsn::new(input.long()?.cast_unsigned()),
