@@ -111,9 +111,10 @@ pub(crate) trait Stored: Sized {
     fn reach(&self, id: Uuid, state: &AccountState, touched: &mut Touched);
 }
 
-/// Adds to a small sorted list, or takes from it.
+/// Adds to a small sorted list, or takes from it. There are many such lists, and they are not to hold more than they have.
 fn insert_sorted<T: Ord>(list: &mut Vec<T>, item: T) {
     if let Err(at) = list.binary_search(&item) {
+        list.reserve_exact(1);
         list.insert(at, item);
     }
 }

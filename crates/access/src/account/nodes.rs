@@ -124,6 +124,10 @@ impl<R, L: Links> Nodes<R, L> {
             Some(slot) => *slot,
             None => {
                 let slot = self.free.pop().unwrap_or_else(|| {
+                    // Growing by an eighth, not by twice: tables are large, and grow seldom.
+                    if self.slots.len() == self.slots.capacity() {
+                        self.slots.reserve_exact(4 + self.slots.len() / 8);
+                    }
                     self.slots.push(None);
                     u32::try_from(self.slots.len() - 1).expect("fewer than four billion rows of an account")
                 });

@@ -404,7 +404,7 @@ fn expected_answer(model: &Model, request: &Request<'_>, now: i64, hold: bool) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, max_shrink_iters: 3_000, ..ProptestConfig::default() })]
 
     #[test]
     fn an_account_says_what_the_rules_say(
