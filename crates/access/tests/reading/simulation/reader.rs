@@ -24,7 +24,7 @@ pub struct Reader {
     rows: Rows,
     offset: i64,
     progress: usize,
-    checkpoint: Option<(ResumePoint, Rows)>,
+    checkpoint: Option<(ResumePoint, Rows, bool)>,
     /// Nothing was compacted in what it has read.
     pristine: bool,
     /// Transactions given out since it began.
@@ -56,7 +56,7 @@ impl Reader {
         let number = u32::try_from(self.partition).expect("few partitions");
         self.machine = Partition::rebuild(number, self.options, voids, now);
         (self.rows, self.given, self.offset) = (Rows::new(), BTreeSet::new(), 0);
-        self.pristine = !broker.logs[self.partition].is_compacted;
+        self.pristine = true;
         self.read_newest_progress(broker, now);
     }
 
@@ -68,7 +68,8 @@ impl Reader {
     pub fn keep_checkpoint(&mut self) {
         if let Some(point) = self.machine.resume_point() {
             let text = serde_json::to_string(&point).expect("it can be written");
-            self.checkpoint = Some((serde_json::from_str(&text).expect("it can be read"), self.rows.clone()));
+            let point = serde_json::from_str(&text).expect("it can be read");
+            self.checkpoint = Some((point, self.rows.clone(), self.pristine));
         }
     }
 
@@ -76,7 +77,8 @@ impl Reader {
     pub fn resume(&mut self, broker: &Broker, now: Micros) {
         match self.checkpoint.clone() {
             None => self.begin(Vec::new(), broker, now),
-            Some((point, rows)) => {
+            Some((point, rows, pristine)) => {
+                self.pristine = pristine;
                 (self.rows, self.given, self.offset) = (rows, BTreeSet::new(), point.offset());
                 self.machine = Partition::resume(point, self.options, now);
                 self.read_newest_progress(broker, now);
@@ -87,6 +89,7 @@ impl Reader {
     /// Reads some records, then some progress.
     pub fn read(&mut self, broker: &Broker, sources: &[Source], (records, progress): (usize, usize), now: Micros) {
         let log = &broker.logs[self.partition];
+        self.pristine &= self.machine.is_live() || !log.is_compacted;
         // The end may have moved by the time at which the answer to a fetch is looked at.
         let end = log.end(self.options.isolation);
         let fetched = log.fetch(self.offset, self.options.isolation, records);
