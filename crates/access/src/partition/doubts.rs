@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn an_account_is_proven_by_what_covers_all_its_tables() {
-        let cases: [(&[(&str, &str, u64)], bool); 12] = [
+        type Reloads = &'static [(&'static str, &'static str, u64)];
+        let cases: [(Reloads, bool); 12] = [
             (&[], false),
             (&[("", "", 21)], true),
             (&[("", "", 20)], false),

@@ -22,7 +22,7 @@ fn what_was_read_is_believed_until_the_clock_behind_it_is_too_old() {
         drain(&mut reader);
         let known = |at: Micros| matches!(reader.knowledge("a", at), Knowledge::Known { .. });
         assert_eq!(known(s(received)), until > received, "clock {clock}");
-        assert_eq!(known(Micros(s(until).0 - 1)), until > received, "clock {clock}");
+        assert!(known(Micros(s(until).0 - 1)), "clock {clock}");
         assert!(!known(s(until)), "clock {clock}");
     }
 }
