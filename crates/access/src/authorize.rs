@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::access::{Asker, View, earlier};
 use crate::account::entries::GatewayEntry;
-use crate::knowledge::Reason;
 use crate::coordinates;
+use crate::knowledge::Reason;
 use crate::rows::{FlowRow, Micros, last_second};
 use crate::version;
 

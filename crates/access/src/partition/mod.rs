@@ -291,6 +291,7 @@ impl<T> Partition<T> {
             Phase::Rebuilding { .. } | Phase::Live if lost && source.excused => true,
             Phase::Rebuilding { .. } if lost => {
                 source.doubts.doubt(record.header.previous);
+                self.outputs.push_back(Output::Doubted { source: number });
                 self.report(Some(record.offset), Some((number, position)), ProblemKind::Lost { after });
                 true
             }

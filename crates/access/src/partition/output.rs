@@ -13,6 +13,8 @@ use super::{Partition, Phase};
 pub enum Output<T> {
     /// To be applied, in whole.
     Transaction(Transaction<T>),
+    /// Before the next transaction of this source is applied: changes may be missing before it. Told in a rebuild too.
+    Doubted { source: u16 },
     /// [`Partition::knowledge`](super::Partition::knowledge) may answer otherwise than before.
     Learned(Learned),
     /// The state cannot be continued. The partition takes nothing more: read it from the beginning, into an empty state.
@@ -118,6 +120,7 @@ impl<T> Partition<T> {
             match notice {
                 Notice::Doubt(position) => {
                     self.sources.get_mut(&number).expect("it was met").doubts.doubt(position);
+                    self.outputs.push_back(Output::Doubted { source: number });
                     self.concern(Concerned::Everyone);
                 }
                 Notice::Poison(poison) => self.poison(number, poison),

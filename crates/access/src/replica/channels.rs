@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use penstock_wire::position::Position;
 use uuid::Uuid;
 
-use super::Common;
-use super::Output;
-use crate::account::ClientOptions;
+use super::{Common, Output};
+use crate::account::{Account, ClientOptions};
 use crate::channel::push::{Message, Push};
 use crate::channel::{ChannelId, Event, Refusal};
 use crate::knowledge::Reason;
-use crate::rows::Table;
-use penstock_wire::position::Position;
 
 /// An open channel; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,16 +24,11 @@ pub enum Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn table(&self) -> Table {
+    /// Asks for who has its row.
+    pub(super) fn find<T>(&self, ask: impl FnOnce(Uuid, fn(&Account, Uuid) -> bool) -> T) -> T {
         match self {
-            Self::Client { .. } => Table::Clients,
-            Self::Gateway { .. } => Table::Gateways,
-        }
-    }
-
-    pub(super) fn id(&self) -> Uuid {
-        match self {
-            Self::Client { id, .. } | Self::Gateway { id, .. } => *id,
+            Self::Client { id, .. } => ask(*id, Account::has_client),
+            Self::Gateway { id, .. } => ask(*id, Account::has_gateway),
         }
     }
 }

@@ -32,14 +32,14 @@ use crate::account::flows::EndedFlow;
 use crate::account::show::Show;
 use crate::account::{self, Account};
 use crate::authorize::{Answer, NewFlow, Request};
-use crate::channel::Event;
+use crate::channel::{Event, Refusal};
 use crate::decode::Names;
 use crate::knowledge::Reason;
 use crate::partition::{self, ResumePoint};
-use crate::rows::{Micros, RowId, Table};
+use crate::rows::Micros;
 
-pub use channels::{Channel, Subscriber};
 use channels::Channels;
+pub use channels::{Channel, Subscriber};
 pub use problem::{Problem, ProblemKind};
 use raw::Written;
 pub use raw::{RawRecord, UnknownSchema};
@@ -231,7 +231,7 @@ impl Replica {
 
     /// Whether a client may reach a resource, and by which flow.
     pub fn authorize(&self, request: &Request<'_>, now: Micros) -> Answer {
-        match self.account_of(Table::Clients, request.client) {
+        match self.account_of(request.client, Account::has_client) {
             Ok(account) => match self.doubt(account.id(), now) {
                 Some(reason) => Answer::Unavailable { reason },
                 None => account.authorize(request, now),
@@ -330,8 +330,8 @@ impl Replica {
     }
 
     /// The account that has the row; else why that is not known, or None: nobody has it.
-    fn account_of(&self, table: Table, id: Uuid) -> Result<&Account, Option<Reason>> {
-        let has = |account: &&Account| account.has(table, RowId::Id(id));
+    fn account_of(&self, id: Uuid, has: fn(&Account, Uuid) -> bool) -> Result<&Account, Option<Reason>> {
+        let has = |account: &&Account| has(account, id);
         let hinted = self.common.owners.get(&id).and_then(|owner| self.account(owner)).filter(has);
         if let Some(account) = hinted.or_else(|| self.accounts().find(has)) {
             return Ok(account);
@@ -346,7 +346,7 @@ impl Replica {
         for (channel, account, subscriber) in self.common.channels.waiting() {
             let found = match account {
                 Some(account) => Ok(account),
-                None => self.account_of(subscriber.table(), subscriber.id()).map(|account| Arc::from(account.id())),
+                None => subscriber.find(|id, has| self.account_of(id, has)).map(|account| Arc::from(account.id())),
             };
             match found {
                 Ok(account) => {
@@ -354,7 +354,7 @@ impl Replica {
                     let share = self.shares.entry(partition).or_insert_with(|| Share::new(partition));
                     share.open(channel, &account, subscriber, &mut self.common, now);
                 }
-                Err(None) => self.common.refuse(channel),
+                Err(None) => self.common.refuse(channel, Refusal::NotLive),
                 Err(Some(reason)) if new == Some(channel) => self.common.tell_waiting(channel, reason),
                 Err(Some(_)) => {}
             }

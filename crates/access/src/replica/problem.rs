@@ -30,7 +30,7 @@ pub enum ProblemKind {
     /// The rows written with it lack something.
     #[error("rows written with schema {id}: {problem}")]
     Columns { id: u32, problem: decode::Problem },
-    #[error("policy {} of account {account}: {problem}", problem.policy)]
+    #[error("policy {} of account {account}: {}", problem.policy, problem.problem)]
     Policy { account: Arc<str>, problem: PolicyProblem },
     #[error("account {account} has rows in the sources {first} and {second}: nothing is granted in it")]
     TwoSources { account: Arc<str>, first: u16, second: u16 },

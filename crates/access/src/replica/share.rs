@@ -362,13 +362,7 @@ impl Common {
         }
     }
 
-    fn report(
-        &mut self,
-        partition: u32,
-        offset: Option<i64>,
-        position: Option<(u16, Position)>,
-        kind: ProblemKind,
-    ) {
+    fn report(&mut self, partition: u32, offset: Option<i64>, position: Option<(u16, Position)>, kind: ProblemKind) {
         self.outputs.push_back(Output::Problem(Problem { partition: Some(partition), offset, position, kind }));
     }
 }
