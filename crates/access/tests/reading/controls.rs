@@ -252,6 +252,7 @@ fn poison_is_known_before_its_transaction_and_a_reload_counts_after_it() {
         match reader.poll_output().expect("a transaction") {
             Output::Transaction(_) => return why(reader, "a"),
             Output::Learned(_) | Output::Problem(_) => {}
+            Output::Doubted { source } => panic!("source {source} is doubted"),
             Output::Rebuild(rebuild) => panic!("{rebuild:?}"),
         }
     };
@@ -335,4 +336,27 @@ fn the_first_of_several_reasons_is_told() {
     reader.handle_assignment_lost();
     assert!(drain(&mut reader).learned > 0);
     assert_eq!(told(&reader), Some(Reason::NotAssigned));
+}
+
+#[test]
+fn what_may_be_missing_is_told_before_what_comes_behind_it_in_a_rebuild_too() {
+    for rebuilding in [false, true] {
+        let (mut reader, mut stream) =
+            if rebuilding { (rebuild(COMMITTED), Stream::old()) } else { following(COMMITTED) };
+        let mut records = stream.commit(20, &["a:before"]);
+        let begin = stream.last;
+        records.push(stream.epoch(2, Some(begin), "a gap was accepted"));
+        records.extend(stream.commit(30, &["a:behind"]));
+        records.into_iter().for_each(|record| reader.handle_record(record, s(0)));
+        let mut told = Vec::new();
+        while let Some(output) = reader.poll_output() {
+            match output {
+                Output::Transaction(transaction) => told.extend(transaction.accounts.keys().map(ToString::to_string)),
+                Output::Doubted { source } => told.push(format!("source {source}")),
+                Output::Learned(_) | Output::Problem(_) => {}
+                Output::Rebuild(rebuild) => panic!("{rebuild:?}"),
+            }
+        }
+        assert_eq!(told, ["a", "source 1", "a"], "rebuilding: {rebuilding}");
+    }
 }

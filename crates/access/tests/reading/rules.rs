@@ -1,8 +1,7 @@
 //! The six rules of reading, by number.
 
-use penstock_access::partition::{
-    Effect, Isolation, Kind, Knowledge, Options, Partition, ProblemKind, Reason, RebuildReason, Void,
-};
+use penstock_access::knowledge::{Knowledge, Reason};
+use penstock_access::partition::{Effect, Isolation, Kind, Options, Partition, ProblemKind, RebuildReason, Void};
 use penstock_wire::lsn::{CommitLsn, EndLsn};
 use penstock_wire::progress::Through;
 

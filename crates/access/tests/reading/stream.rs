@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_access::knowledge::{Knowledge, Reason};
 use penstock_access::partition::{
-    Effect, Isolation, Kind, Knowledge, Options, Output, Partition, ProblemKind, Reason, Rebuild, RebuildReason,
-    Record, Transaction,
+    Effect, Isolation, Kind, Options, Output, Partition, ProblemKind, Rebuild, RebuildReason, Record, Transaction,
 };
 use penstock_access::rows::Micros;
 use penstock_wire::control::{Control, ControlKind};
@@ -156,6 +156,8 @@ pub fn rebuild(options: Options) -> Reader {
 pub struct Given {
     pub transactions: Vec<Transaction<Word>>,
     pub learned: usize,
+    /// Sources of which changes may be missing.
+    pub doubted: Vec<u16>,
     pub rebuild: Option<Rebuild>,
     pub problems: Vec<ProblemKind>,
 }
@@ -186,6 +188,7 @@ pub fn drain(reader: &mut Reader) -> Given {
         match output {
             Output::Transaction(transaction) => given.transactions.push(transaction),
             Output::Learned(_) => given.learned += 1,
+            Output::Doubted { source } => given.doubted.push(source),
             Output::Rebuild(rebuild) => given.rebuild = Some(rebuild),
             Output::Problem(problem) => given.problems.push(problem.kind),
         }

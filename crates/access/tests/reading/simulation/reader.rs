@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use penstock_access::knowledge::Knowledge;
 use penstock_access::partition::{
-    Effect, Isolation, Knowledge, Options, Output, Partition, Record, ResumePoint, Transaction, Void,
+    Effect, Isolation, Options, Output, Partition, Record, ResumePoint, Transaction, Void,
 };
 use penstock_access::rows::Micros;
 use penstock_wire::position::Position;
@@ -131,7 +132,7 @@ impl Reader {
                     self.rebuilds += 1;
                     self.begin(rebuild.voids, broker, now);
                 }
-                Output::Learned(_) | Output::Problem(_) => {}
+                Output::Doubted { .. } | Output::Learned(_) | Output::Problem(_) => {}
             }
         }
         self.check_knowledge(sources, now);
