@@ -276,7 +276,8 @@ fn records_that_are_not_what_they_should_be_are_refused() {
     let unknown = Schemas::default();
     assert_eq!(unknown.decode_key(&record.key), Err(DecodeError::UnknownSchema(KEY_SCHEMA)));
     assert_eq!(unknown.decode_value(&key, Some(&record.value)), Err(DecodeError::UnknownSchema(VALUE_SCHEMA)));
-    assert_eq!(schemas.decode_key(&record.value), Err(DecodeError::Account));
+    assert_eq!(schemas.decode_key(&[0, 0, 0, 0, 1, 4, b'a']), Err(DecodeError::Account));
+    assert_eq!(schemas.decode_key(&[0, 0, 0, 0, 1, 2, 0xff]), Err(DecodeError::Account));
     let envelope = [&[0, 0, 0, 0, 2][..], &record.key[5..]].concat();
     assert_eq!(schemas.decode_key(&envelope), Err(DecodeError::NoKey(VALUE_SCHEMA)));
     let no_envelope = DecodeError::NoEnvelope { schema: KEY_SCHEMA, table };
