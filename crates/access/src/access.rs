@@ -5,14 +5,16 @@
 //! Seconds: something that expires at second `e` is there while `floor(now) <= e`. `None` as an expiry is for ever.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::account::entries::{ClientEntry, PolicyEntry};
+use crate::account::entries::{ClientEntry, GatewayEntry, PolicyEntry};
 use crate::account::flows::{FlowEntry, Origin};
+use crate::account::links::ResourceLinks;
 use crate::account::state::AccountState;
 use crate::conditions::{self, Facts};
-use crate::rows::{Micros, TokenRow, last_second};
+use crate::rows::{Micros, ResourceRow, TokenRow, last_second};
 
 /// An account's rows at an instant.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,14 @@ pub(crate) struct Asker<'a> {
     /// (group, membership) of its actor, in order.
     memberships: &'a [(Uuid, Uuid)],
     facts: Facts<'a>,
+}
+
+/// A resource that can be reached by whoever is granted it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connectable<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) row: &'a ResourceRow,
+    pub(crate) links: &'a ResourceLinks,
 }
 
 /// A policy that gives a resource to a client now.
@@ -57,26 +67,29 @@ pub(crate) fn later(one: Option<i64>, other: Option<i64>) -> Option<i64> {
 
 impl AccountState {
     /// The live gateway groups that a resource is connected to, in id order.
-    pub(crate) fn live_sites(&self, resource: Uuid) -> impl Iterator<Item = Uuid> {
-        let sites = self.resources.links(resource).map_or(&[][..], |links| &links.sites);
-        sites.iter().map(|(group, _)| *group).filter(|group| self.group_of_gateways_is_live(*group))
+    pub(crate) fn live_sites<'a>(&'a self, links: &'a ResourceLinks) -> impl Iterator<Item = Uuid> + 'a {
+        links.sites.iter().map(|(group, _)| *group).filter(|group| self.group_of_gateways_is_live(*group))
     }
 
     fn group_of_gateways_is_live(&self, group: Uuid) -> bool {
         self.gateway_groups.row(group).is_some_and(|group| group.live)
     }
 
-    /// The resource is live, and connected to a live gateway group.
-    pub(crate) fn connectable(&self, resource: Uuid) -> bool {
-        self.resources.row(resource).is_some_and(|entry| entry.row.live) && self.live_sites(resource).next().is_some()
+    /// The resource, if it is live and connected to a live gateway group.
+    pub(crate) fn connectable(&self, resource: Uuid) -> Option<Connectable<'_>> {
+        let node = self.resources.node(resource)?;
+        let row = &node.held.as_ref().filter(|held| held.row.row.live)?.row.row;
+        self.live_sites(&node.links).next()?;
+        Some(Connectable { id: resource, row, links: &node.links })
     }
 
     /// The gateway is live, its group too, and that is connected to the resource.
-    pub(crate) fn gateway_serves(&self, gateway: Uuid, resource: Uuid) -> bool {
-        let Some(gateway) = self.gateways.row(gateway).filter(|entry| entry.row.live) else { return false };
+    #[inline]
+    pub(crate) fn gateway_serves(&self, gateway: &GatewayEntry, links: &ResourceLinks) -> bool {
         let group = gateway.row.group;
-        let sites = self.resources.links(resource).map_or(&[][..], |links| &links.sites);
-        sites.binary_search_by_key(&group, |(site, _)| *site).is_ok() && self.group_of_gateways_is_live(group)
+        gateway.row.live
+            && links.sites.binary_search_by_key(&group, |(site, _)| *site).is_ok()
+            && self.group_of_gateways_is_live(group)
     }
 }
 
@@ -99,10 +112,14 @@ impl<'a> View<'a> {
 
     /// The client, if it, its actor and the account are live.
     pub(crate) fn asker(&self, client: Uuid) -> Option<Asker<'a>> {
-        let entry = self.state.clients.row(client).filter(|entry| entry.row.live)?;
+        self.asker_of(self.state.clients.row(client)?)
+    }
+
+    /// The same for a client's row.
+    pub(crate) fn asker_of(&self, entry: &'a ClientEntry) -> Option<Asker<'a>> {
         let actor = self.state.actors.node(entry.row.actor)?;
         let actor_is_live = actor.held.as_ref().is_some_and(|held| held.row.live);
-        (actor_is_live && self.account_is_live()).then(|| Asker {
+        (entry.row.live && actor_is_live && self.account_is_live()).then(|| Asker {
             entry,
             memberships: &actor.links.memberships,
             facts: self.facts(entry),
@@ -141,14 +158,10 @@ impl<'a> View<'a> {
         Some(Grant { policy, membership, until })
     }
 
-    fn policies_of(&self, resource: Uuid) -> &'a [Uuid] {
-        self.state.resources.links(resource).map_or(&[], |links| &links.policies)
-    }
-
     /// The granting policy whose conditions hold longest; of equals, the one with the lowest id.
-    pub(crate) fn best_grant(&self, asker: &Asker<'_>, resource: Uuid) -> Option<Grant> {
+    pub(crate) fn best_grant(&self, asker: &Asker<'_>, resource: Connectable<'_>) -> Option<Grant> {
         let mut best: Option<Grant> = None;
-        for policy in self.policies_of(resource) {
+        for policy in &resource.links.policies {
             let Some(grant) = self.grant(asker, *policy) else { continue };
             let longer = best.is_none_or(|best| later(best.until, grant.until) != best.until);
             best = if longer { Some(grant) } else { best };
@@ -157,9 +170,9 @@ impl<'a> View<'a> {
     }
 
     /// The properties that deny, over the policies that reach the client, by policy id, each property once.
-    pub(crate) fn violated(&self, asker: &Asker<'_>, resource: Uuid) -> Vec<std::sync::Arc<str>> {
+    pub(crate) fn violated(&self, asker: &Asker<'_>, resource: Connectable<'_>) -> Vec<Arc<str>> {
         let mut properties = Vec::new();
-        for policy in self.policies_of(resource) {
+        for policy in &resource.links.policies {
             if let Some((entry, _)) = self.reaches(asker, *policy) {
                 entry.violated(&asker.facts, self.now, self.rules, &mut properties);
             }
@@ -169,8 +182,8 @@ impl<'a> View<'a> {
 
     /// Connectable, and given by some policy.
     pub(crate) fn is_allowed(&self, asker: &Asker<'_>, resource: Uuid) -> bool {
-        self.state.connectable(resource)
-            && self.policies_of(resource).iter().any(|policy| self.grant(asker, *policy).is_some())
+        let policies = self.state.connectable(resource).map_or(&[][..], |resource| &resource.links.policies);
+        policies.iter().any(|policy| self.grant(asker, *policy).is_some())
     }
 
     /// All resources that are allowed.
@@ -190,11 +203,12 @@ impl<'a> View<'a> {
             Origin::Row { ended, .. } => ended,
             Origin::Announced { until } => self.now.seconds() >= until,
         };
-        if over || !row.live || self.expired(own) || !self.state.gateway_serves(row.gateway, row.resource) {
+        let resource = self.state.connectable(row.resource)?;
+        let gateway = self.state.gateways.row(row.gateway)?;
+        if over || !row.live || self.expired(own) || !self.state.gateway_serves(gateway, resource.links) {
             return None;
         }
         let token = self.valid_token(row.token)?;
-        self.state.resources.row(row.resource).filter(|resource| resource.row.live)?;
         let asker = self.asker(row.client)?;
         let policy = &self.state.policies.row(row.policy)?.row;
         let membership = self.state.memberships.row(row.membership)?;

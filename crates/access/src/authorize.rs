@@ -3,14 +3,16 @@
 //! Answers are `Ok` only where every rule was found to hold. What is not known is `Unavailable`, and that comes first.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::access::{Asker, View, earlier};
+use crate::access::{Asker, Connectable, View, earlier};
 use crate::account::entries::GatewayEntry;
+use crate::account::links::PairFlow;
 use crate::coordinates;
 use crate::knowledge::Reason;
 use crate::rows::{FlowRow, Micros, last_second};
@@ -90,16 +92,15 @@ pub(crate) fn authorize(view: &View<'_>, account: &Arc<str>, request: &Request<'
     let Some(client) = view.state.clients.row(request.client).filter(|entry| entry.row.live) else {
         return Answer::NotFound;
     };
-    if !view.state.connectable(request.resource) || !view.state.shows(request.resource, &client.version) {
-        return Answer::NotFound;
-    }
-    let Some(asker) = view.asker(request.client) else { return forbidden() };
+    let resource = view.state.connectable(request.resource).filter(|found| view.state.shows(*found, &client.version));
+    let Some(resource) = resource else { return Answer::NotFound };
+    let Some(asker) = view.asker_of(client) else { return forbidden() };
     let token = view.valid_token(request.token).filter(|token| token.actor == Some(client.row.actor));
     let Some(token) = token else { return forbidden() };
-    let Some(grant) = view.best_grant(&asker, request.resource) else {
-        return Answer::Forbidden { violated_properties: view.violated(&asker, request.resource) };
+    let Some(grant) = view.best_grant(&asker, resource) else {
+        return Answer::Forbidden { violated_properties: view.violated(&asker, resource) };
     };
-    let gateway = match choose_gateway(view, &asker, request) {
+    let gateway = match choose_gateway(view, &asker, request, resource) {
         Ok(gateway) => gateway,
         Err(NoGateway::Offline) => return Answer::Offline,
         Err(NoGateway::OtherVersions) => return Answer::VersionMismatch,
@@ -122,17 +123,25 @@ pub(crate) fn authorize(view: &View<'_>, account: &Arc<str>, request: &Request<'
 }
 
 /// The best of the gateways that are online, live and in a live site of the resource, and speak the client's version.
-fn choose_gateway(view: &View<'_>, asker: &Asker<'_>, request: &Request<'_>) -> Result<Uuid, NoGateway> {
-    let serving = |id: &&Uuid| view.state.gateway_serves(**id, request.resource);
+fn choose_gateway(
+    view: &View<'_>,
+    asker: &Asker<'_>,
+    request: &Request<'_>,
+    resource: Connectable<'_>,
+) -> Result<Uuid, NoGateway> {
     let mut any = false;
     let mut best: Option<Candidate<'_>> = None;
-    for id in request.online.iter().filter(serving) {
+    for id in request.online {
+        let Some(node) = view.state.gateways.node(*id) else { continue };
+        let serving = |entry: &&GatewayEntry| view.state.gateway_serves(entry, resource.links);
+        let Some(gateway) = node.held.as_ref().map(|held| &held.row).filter(serving) else { continue };
         any = true;
-        let Some(gateway) = view.state.gateways.row(*id) else { continue };
         if !version::compatible(&asker.entry.version, &gateway.version) {
             continue;
         }
-        let candidate = Candidate::new(view, asker, request.client, *id, gateway);
+        let distance = coordinates::distance(asker.entry.row.coordinates, gateway.row.coordinates);
+        let used = is_used(view, request.client, &node.links);
+        let candidate = Candidate { id: *id, used, distance, gateway };
         let better = best.as_ref().is_none_or(|best| candidate.order(best) == Ordering::Less);
         best = if better { Some(candidate) } else { best };
     }
@@ -155,12 +164,7 @@ struct Candidate<'a> {
     gateway: &'a GatewayEntry,
 }
 
-impl<'a> Candidate<'a> {
-    fn new(view: &View<'_>, asker: &Asker<'_>, client: Uuid, id: Uuid, gateway: &'a GatewayEntry) -> Self {
-        let distance = coordinates::distance(asker.entry.row.coordinates, gateway.row.coordinates);
-        Self { id, used: is_used(view, client, id), distance, gateway }
-    }
-
+impl Candidate<'_> {
     /// Less is better.
     fn order(&self, other: &Self) -> Ordering {
         Reverse(self.used)
@@ -171,9 +175,11 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Whether a flow of the client is live or announced on the gateway, to whatever resource.
-fn is_used(view: &View<'_>, client: Uuid, gateway: Uuid) -> bool {
-    let Some(flows) = view.state.gateways.links(gateway).filter(|flows| !flows.is_empty()) else { return false };
+/// Whether one of a gateway's flows is the client's and live or announced, to whatever resource.
+fn is_used(view: &View<'_>, client: Uuid, flows: &BTreeSet<PairFlow>) -> bool {
+    if flows.is_empty() {
+        return false;
+    }
     let range = (client, Uuid::nil(), Uuid::nil())..=(client, Uuid::max(), Uuid::max());
     let mut entries = flows.range(range).filter_map(|(_, _, flow)| view.state.flows.row(*flow));
     entries.any(|flow| view.live_until(flow).is_some())

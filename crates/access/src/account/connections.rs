@@ -50,7 +50,7 @@ impl AccountState {
 
     /// (resource, gateway group, position) in key order.
     pub(crate) fn connections_in_order(&self) -> Vec<(Uuid, Uuid, Position)> {
-        let of_node = |(resource, links): (Uuid, &crate::account::indexes::ResourceLinks)| {
+        let of_node = |(resource, links): (Uuid, &crate::account::links::ResourceLinks)| {
             links.sites.iter().map(move |(group, position)| (resource, *group, *position)).collect::<Vec<_>>()
         };
         self.resources.all_links().into_iter().flat_map(of_node).collect()

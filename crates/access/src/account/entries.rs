@@ -102,7 +102,10 @@ impl PolicyEntry {
 
     /// Properties of failing conditions, in order, each once.
     pub(crate) fn violated(&self, facts: &Facts<'_>, now: Micros, options: &Options, out: &mut Vec<Arc<str>>) {
-        self.conditions.violated(facts, now, options, out);
+        match self.window_at(now).open {
+            Some(_) => self.conditions.violated_in_window(facts, options, out),
+            None => self.conditions.violated(facts, now, options, out),
+        }
     }
 
     /// The first second in which the time part must be looked at again.

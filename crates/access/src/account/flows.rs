@@ -12,11 +12,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use penstock_wire::position::Position;
 use uuid::Uuid;
 
+use crate::account::deadlines::{Due, after};
 use crate::account::entries::{Address, AddressSince};
+use crate::account::indexes::{self, Stored};
+use crate::account::links::Ids;
+use crate::account::nodes::Nodes;
+use crate::account::snapshot::History;
 use crate::account::state::AccountState;
 use crate::account::touched::Touched;
 use crate::authorize::NewFlow;
-use crate::rows::FlowRow;
+use crate::rows::{FlowRow, Row, last_second};
 
 /// A flow that has ended for good. Its row should be deleted by whoever writes the table; until then it stays ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,4 +248,57 @@ impl AccountState {
     pub(crate) fn forget_announced(&mut self, id: Uuid) {
         self.endings.before_their_row.remove(&id);
     }
+}
+
+impl Stored for FlowEntry {
+    indexes::nodes!(flows, ());
+
+    fn same(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    fn told(&self) -> Option<(Row, History)> {
+        Some((Row::Flow(self.row.clone()), History::Flow(self.history()?)))
+    }
+
+    fn link(&self, id: Uuid, state: &mut AccountState) {
+        change_flow_links(&self.row, state, |flows| {
+            flows.insert(id);
+        });
+        state.gateways.change_links(self.row.gateway, |flows| {
+            flows.insert((self.row.client, self.row.resource, id));
+        });
+        state.deadlines.add(after(last_second(self.row.expires_at)), Due::Flow(id));
+        if let Origin::Announced { until } = self.origin {
+            state.deadlines.add(Some(until), Due::Unconfirmed(id));
+            state.announced.insert(id);
+        }
+    }
+
+    fn unlink(&self, id: Uuid, state: &mut AccountState) {
+        change_flow_links(&self.row, state, |flows| {
+            flows.remove(&id);
+        });
+        state.gateways.change_links(self.row.gateway, |flows| {
+            flows.remove(&(self.row.client, self.row.resource, id));
+        });
+        state.deadlines.remove(after(last_second(self.row.expires_at)), Due::Flow(id));
+        if let Origin::Announced { until } = self.origin {
+            state.deadlines.remove(Some(until), Due::Unconfirmed(id));
+            state.announced.remove(&id);
+        }
+    }
+
+    fn reach(&self, id: Uuid, _: &AccountState, touched: &mut Touched) {
+        self.touch(id, touched);
+    }
+}
+
+/// The links of all rows that a flow names, but of its gateway, which are pairs.
+fn change_flow_links(row: &FlowRow, state: &mut AccountState, change: impl Fn(&mut Ids)) {
+    state.clients.change_links(row.client, &change);
+    state.tokens.change_links(row.token, &change);
+    state.memberships.change_links(row.membership, &change);
+    state.policies.change_links(row.policy, &change);
+    state.resources.change_links(row.resource, |links| change(&mut links.flows));
 }

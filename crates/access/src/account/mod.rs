@@ -29,11 +29,11 @@ use crate::channel::opening::Told;
 use crate::channel::push::Push;
 use crate::channel::registry::{Extent, Outbox, Registry};
 use crate::channel::{ChannelId, Event, Refusal};
-use crate::conditions;
 use crate::rows::Micros;
 
 pub mod flows;
 pub mod knowledge;
+pub mod options;
 pub mod show;
 pub mod snapshot;
 pub mod state;
@@ -43,7 +43,9 @@ pub(crate) mod deadlines;
 pub(crate) mod due;
 pub(crate) mod entries;
 pub(crate) mod indexes;
+pub(crate) mod links;
 pub(crate) mod nodes;
+pub(crate) mod reach;
 pub(crate) mod rendered;
 pub(crate) mod touched;
 
@@ -51,41 +53,9 @@ use crate::knowledge::{Knowledge, Reason};
 use deadlines::Due;
 use flows::EndedFlow;
 use knowledge::{Mode, Standing};
+pub use options::{ClientOptions, Options};
 use state::{AccountState, PolicyProblem};
 use touched::Touched;
-
-/// How accounts are read.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    pub conditions: conditions::Options,
-    /// How long an announced flow lasts without its row, in microseconds.
-    pub confirm_within_us: i64,
-    /// How long authorisations outlive knowledge, in microseconds; None: for as long as it takes.
-    pub stale_grace_us: Option<i64>,
-    /// Go on where only freshness is missing.
-    pub serve_stale: bool,
-    /// A flow that is known from a load has not ended: whoever owns the table deletes the rows of those that have.
-    pub loaded_flows_live: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            conditions: conditions::Options::default(),
-            confirm_within_us: 15_000_000,
-            stale_grace_us: None,
-            serve_stale: false,
-            loaded_flows_live: false,
-        }
-    }
-}
-
-/// What a client's channel is opened with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ClientOptions {
-    /// The client takes a resource's move to other sites as an update.
-    pub can_move_sites: bool,
-}
 
 /// See the module's documentation.
 #[derive(Debug)]

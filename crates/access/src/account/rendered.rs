@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
 
+use crate::access::Connectable;
 use crate::account::state::AccountState;
 use crate::render::{self, ClientResource, GatewayResource};
 use crate::rows::{Filter, ResourceRow};
@@ -41,13 +42,13 @@ fn generation(version: &Version) -> usize {
 }
 
 impl AccountState {
-    /// For a client of this version; None if it cannot be shown to it.
+    /// For a client of this version; None if it cannot be reached, or not be shown to it.
     pub(crate) fn for_client(&self, resource: Uuid, version: &Version) -> Option<Arc<ForClient>> {
-        self.client_rendering(resource, version).cloned()
+        self.client_rendering(self.connectable(resource)?, version).cloned()
     }
 
     /// Whether a client of this version can be shown the resource.
-    pub(crate) fn shows(&self, resource: Uuid, version: &Version) -> bool {
+    pub(crate) fn shows(&self, resource: Connectable<'_>, version: &Version) -> bool {
         self.client_rendering(resource, version).is_some()
     }
 
@@ -58,21 +59,20 @@ impl AccountState {
         node.links.rendered.gateway.get_or_init(|| render_for_gateway(resource, row)).clone()
     }
 
-    fn client_rendering(&self, resource: Uuid, version: &Version) -> Option<&Arc<ForClient>> {
-        let node = self.resources.node(resource)?;
-        let row = &node.held.as_ref().filter(|held| held.row.row.live)?.row.row;
-        let slot = &node.links.rendered.clients[generation(version)];
-        slot.get_or_init(|| self.render_for_client(resource, row, version)).as_ref()
+    fn client_rendering<'a>(&'a self, resource: Connectable<'a>, version: &Version) -> Option<&'a Arc<ForClient>> {
+        let slot = &resource.links.rendered.clients[generation(version)];
+        slot.get_or_init(|| self.render_for_client(resource, version)).as_ref()
     }
 
-    fn render_for_client(&self, resource: Uuid, row: &ResourceRow, version: &Version) -> Option<Arc<ForClient>> {
-        let sites: Vec<Uuid> = self.live_sites(resource).collect();
+    fn render_for_client(&self, resource: Connectable<'_>, version: &Version) -> Option<Arc<ForClient>> {
+        let Connectable { id, row, links } = resource;
+        let sites: Vec<Uuid> = self.live_sites(links).collect();
         let named: Vec<_> = sites
             .iter()
             .filter_map(|id| Some(render::Site { id: *id, name: &self.gateway_groups.row(*id)?.name }))
             .collect();
-        let body = render::client_resource(resource, row, &named, version)?;
-        Some(Arc::new(ForClient { id: resource, sites, body }))
+        let body = render::client_resource(id, row, &named, version)?;
+        Some(Arc::new(ForClient { id, sites, body }))
     }
 }
 

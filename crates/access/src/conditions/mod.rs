@@ -165,10 +165,26 @@ impl Conditions {
 
     /// Adds the properties of conditions that fail, in order, each once. NULL, and what names no property, adds none.
     pub fn violated(&self, facts: &Facts<'_>, now: Micros, options: &Options, out: &mut Vec<Arc<str>>) {
+        let is_open = |schedule: &Schedule| schedule.window_at(now.seconds()).open.is_some();
+        self.add_failing(facts, options, is_open, out);
+    }
+
+    /// The same while the window is open, so that the time needn't be asked for again.
+    pub fn violated_in_window(&self, facts: &Facts<'_>, options: &Options, out: &mut Vec<Arc<str>>) {
+        self.add_failing(facts, options, |_| true, out);
+    }
+
+    fn add_failing(
+        &self,
+        facts: &Facts<'_>,
+        options: &Options,
+        is_open: impl Fn(&Schedule) -> bool,
+        out: &mut Vec<Arc<str>>,
+    ) {
         for condition in &self.conditions {
             let Some(property) = &condition.property else { continue };
             let holds = match &condition.test {
-                Test::Time(schedule) => schedule.window_at(now.seconds()).open.is_some(),
+                Test::Time(schedule) => is_open(schedule),
                 client => client.passes(facts, options),
             };
             if !holds && !out.contains(property) {

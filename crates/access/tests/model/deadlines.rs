@@ -1,6 +1,7 @@
 //! What time alone changes, to the second.
 
 use penstock_access::account::Options;
+use penstock_access::authorize::{Answer, Request};
 use penstock_access::rows::*;
 
 use crate::build::*;
@@ -106,6 +107,11 @@ fn a_clock_that_goes_back_gives_nothing_back() {
 
 #[test]
 fn confirm_within_is_an_option() {
-    let (driven, _, _) = Driven::small_with(Options { confirm_within_us: 1_500_000, ..Options::default() });
-    assert_eq!(driven.account.next_deadline(), None);
+    let (mut driven, _, _) = Driven::small_with(Options { confirm_within_us: 1_500_000, ..Options::default() });
+    let request =
+        Request { client: id("c1"), token: id("t1"), resource: id("r1"), online: &[id("w1")], flow: id("f1") };
+    let Answer::Ok { flow } = driven.account.authorize(&request, driven.micros()) else { panic!("it is granted") };
+    assert!(driven.account.announce(&flow, driven.micros()));
+    assert_eq!(driven.pushes(), ["authorize c1 r1"]);
+    assert_eq!(driven.until(NOW + 9), ["reject c1 r1 @2"]);
 }

@@ -2,6 +2,7 @@
 
 use penstock_access::account::{ClientOptions, Options};
 use penstock_access::authorize::{Answer, Request};
+use penstock_access::change::Action;
 use penstock_access::knowledge::{Knowledge, Reason};
 use penstock_access::rows::*;
 
@@ -248,6 +249,33 @@ fn redelivery_changes_nothing() {
     assert!(driven.commit(vec![insert("f1", flow("r1", None))]).is_empty());
     assert!(driven.commit(vec![delete("m1")]).is_empty());
     assert_eq!(driven.account.snapshot(), before);
+}
+
+/// A later transaction that brings an older version of a row: a row's own position decides.
+#[test]
+fn an_older_version_of_a_row_changes_nothing() {
+    let (mut driven, _, _) = Driven::small();
+    driven.commit(vec![insert("f1", flow("r1", None))]);
+    let before = driven.account.snapshot().rows;
+    let older = [
+        update("p1", PolicyRow { live: false, ..policy("g1", "r1") }),
+        update("r1", resource("two.example.com")),
+        update("f1", flow("r2", None)),
+        delete("m1"),
+        disconnect("r1", "s1"),
+        (Table::Policies, Action::Truncate),
+        (Table::Flows, Action::Sweep { begin: position(1, 5) }),
+    ];
+    for act in older {
+        driven.commits += 1;
+        let mut late = commit(driven.commits, vec![act.clone()]);
+        late.changes[0].position = position(1, 0);
+        driven.account.apply(&late, driven.micros());
+        driven.account.settle(driven.micros());
+        assert!(driven.pushes().is_empty(), "{act:?}");
+        assert_eq!(driven.account.snapshot().rows, before, "{act:?}");
+    }
+    assert!(driven.ended().is_empty());
 }
 
 #[test]

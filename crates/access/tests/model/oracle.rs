@@ -7,9 +7,7 @@ use penstock_wire::position::Position;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use crate::reference::{Model, expired};
-
-pub type Pair = (Uuid, Uuid);
+use crate::reference::{Authorized, Model, Pair, expired};
 
 /// What a client's channel was sent.
 #[derive(Clone, Debug)]
@@ -248,7 +246,7 @@ fn head(model: &Model, gateway: Uuid) -> Json {
 }
 
 fn pairs(model: &Model, gateway: Uuid, now: i64) -> BTreeMap<Pair, Sent> {
-    let sent = |((client, resource), (until, _)): (Pair, (Option<i64>, Vec<Uuid>))| {
+    let sent = |((client, resource), (until, _)): (Pair, Authorized)| {
         let row = model.client(client).expect("a live flow has its client");
         let peer = json!({"id": client, "public_key": row.public_key, "ipv4": row.ipv4, "ipv6": row.ipv6});
         let of_gateway = for_gateway(resource, model.resource(resource).expect("a live flow has its resource"));

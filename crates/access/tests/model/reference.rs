@@ -36,6 +36,12 @@ pub struct Model {
     pub loaded_flows_live: bool,
 }
 
+/// A client and a resource.
+pub type Pair = (Uuid, Uuid);
+
+/// The latest expiry of a pair's flows, and the flows.
+pub type Authorized = (Option<i64>, Vec<Uuid>);
+
 type Place = (Option<std::sync::Arc<str>>, ResourceKind, Option<IpStack>);
 
 fn place(row: &ResourceRow) -> Place {
@@ -414,11 +420,11 @@ impl Model {
     }
 
     /// Live and announced flows by pair, with the latest of their expiries.
-    pub fn authorized(&self, gateway: Uuid, now: i64) -> BTreeMap<(Uuid, Uuid), (Option<i64>, Vec<Uuid>)> {
+    pub fn authorized(&self, gateway: Uuid, now: i64) -> BTreeMap<Pair, Authorized> {
         let rows = self.all::<FlowRow>(Table::Flows).map(|(id, row)| (id, row.clone()));
         let announced = self.announced.iter().map(|(id, (row, _))| (*id, row.clone()));
         let flows: BTreeMap<Uuid, FlowRow> = rows.chain(announced).filter(|(_, row)| row.gateway == gateway).collect();
-        let mut pairs: BTreeMap<(Uuid, Uuid), (Option<i64>, Vec<Uuid>)> = BTreeMap::new();
+        let mut pairs: BTreeMap<Pair, Authorized> = BTreeMap::new();
         for (id, row) in flows {
             let Some(until) = self.live_until(id, now) else { continue };
             let pair = pairs.entry((row.client, row.resource)).or_insert((Some(i64::MIN), Vec::new()));
@@ -450,7 +456,7 @@ impl Model {
 
     pub fn show(&self, now: i64) -> Json {
         let client = |id: Uuid| json!({"id": id, "allowed": self.allowed(id, now)});
-        let pair = |((client, resource), (until, flows)): (&(Uuid, Uuid), &(Option<i64>, Vec<Uuid>))| json!({"client_id": client, "resource_id": resource, "expires_at": until, "flow_ids": flows});
+        let pair = |((client, resource), (until, flows)): (&Pair, &Authorized)| json!({"client_id": client, "resource_id": resource, "expires_at": until, "flow_ids": flows});
         let gateway =
             |id: Uuid| json!({"id": id, "authorized": self.authorized(id, now).iter().map(pair).collect::<Vec<_>>()});
         json!({
