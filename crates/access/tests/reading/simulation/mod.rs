@@ -6,6 +6,7 @@
 
 mod bridge;
 mod broker;
+mod database;
 mod reader;
 
 use penstock_access::partition::Options;
@@ -13,8 +14,9 @@ use penstock_access::rows::Micros;
 use proptest::prelude::*;
 
 use crate::stream::{COMMITTED, UNCOMMITTED, s};
-use bridge::{Deed, Source};
+use bridge::Source;
 use broker::{Broker, PARTITIONS};
+use database::Deed;
 use reader::Reader;
 
 /// Who reads what, and how.
