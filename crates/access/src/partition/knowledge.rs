@@ -86,11 +86,12 @@ impl<T> Partition<T> {
             loaded: source.claims.is_loaded(),
             tables_changed: source.claims.tables_changed(),
         };
-        let sources = self.sources.iter().map(|(number, source)| (*number, of_source(source))).collect();
-        let now = Standing { live, released: self.phase == Phase::Released, sources };
-        let differs = now != self.told;
+        let released = self.phase == Phase::Released;
+        let now = || self.sources.iter().map(|(number, source)| (*number, of_source(source)));
+        let told = self.told.sources.iter().map(|(number, standing)| (*number, *standing));
+        let differs = (live, released) != (self.told.live, self.told.released) || !now().eq(told);
         if differs {
-            self.told = now;
+            self.told = Standing { live, released, sources: now().collect() };
             self.outputs.push_back(Output::Learned(Learned::Everyone));
         }
         differs

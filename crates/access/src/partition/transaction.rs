@@ -189,6 +189,10 @@ impl<T> Transaction<T> {
     ) -> Result<Option<Notice>, (Option<Arc<str>>, &'static str)> {
         let Control { kind, schema, table, account, begin, detail } = control;
         let account = account.map(Arc::<str>::from);
+        // A scope that is wider than what was meant would clear what nobody has read again.
+        if table.is_empty() && !schema.is_empty() {
+            return Err((account, "a schema without a table"));
+        }
         let named = (!table.is_empty()).then_some((schema, table));
         match kind {
             ControlKind::Truncate => {
@@ -207,7 +211,8 @@ impl<T> Transaction<T> {
             ControlKind::Gap => Ok(Some(Notice::Doubt(position))),
             ControlKind::ReloadBegin => Ok(None),
             ControlKind::ReloadEnd => {
-                let begin = begin.ok_or_else(|| (account.clone(), "the end of a reload without its begin"))?;
+                let begin = begin.filter(|begin| *begin < position);
+                let begin = begin.ok_or_else(|| (account.clone(), "the end of a reload that did not begin before"))?;
                 let scope = Scope { table: named, account: account.as_deref().map(str::to_owned) };
                 let entry = Entry { position, offset, effect: Effect::Sweep { scope: scope.clone(), begin } };
                 match account {

@@ -196,6 +196,9 @@ fn poison_quarantines_its_account_or_everyone_until_a_reload_that_began_later_an
 fn undecodable_records_quarantine_like_dead_letters() {
     let undecodable = || Kind::Undecodable { reason: "no such type".to_owned() };
     let no_begin = Control { begin: None, ..Control::reload(ControlKind::ReloadEnd, &scope(":a"), at(1, 1, 8)) };
+    let late_begin = Control::reload(ControlKind::ReloadEnd, &scope(""), at(1, 20, 8));
+    let no_table =
+        Control { schema: "public".to_owned(), ..Control::reload(ControlKind::ReloadEnd, &scope(""), at(1, 1, 8)) };
     let no_begin_of_all = Control { begin: None, ..Control::reload(ControlKind::ReloadEnd, &scope(""), at(1, 1, 8)) };
     // A record, and whether it concerns everyone.
     let cases = [
@@ -206,6 +209,8 @@ fn undecodable_records_quarantine_like_dead_letters() {
         (None, Kind::Control(Control::truncate("", "")), true),
         (None, Kind::Control(no_begin), false),
         (None, Kind::Control(no_begin_of_all), true),
+        (None, Kind::Control(late_begin), true),
+        (None, Kind::Control(no_table), true),
     ];
     for (account, kind, everyone) in cases {
         let (mut reader, mut stream) = following(COMMITTED);

@@ -268,7 +268,40 @@ fn rule_3_what_is_too_young_to_be_compacted_is_waited_for() {
 }
 
 #[test]
-fn rule_3_an_adopted_position_is_given_up_when_progress_takes_it_back_and_nothing_is_dropped_by_it() {
+fn rule_3_following_what_is_too_young_to_be_compacted_is_waited_for() {
+    let (mut reader, mut stream) = following(COMMITTED);
+    stream.time = -5;
+    let young = stream.commit(20, &["young"]);
+    read(&mut reader, young);
+    let before = stream.clone();
+    stream.commit(30, &["aborted"]);
+    reader.handle_end(stream.offset, s(0));
+    reader.handle_progress(&stream.progress(5), s(5));
+    assert!(drain(&mut reader).rebuild.is_none(), "a rebuild would find no more");
+    assert_eq!(reader.knowledge("a", s(9)), Knowledge::Known { as_of: s(0) });
+    assert!(matches!(reader.knowledge("a", s(10)), Knowledge::Unknown { reason: Reason::Stale, .. }));
+    let mut again = Stream { offset: stream.offset + 1, ..before };
+    let records = again.commit(30, &["written again"]);
+    assert_eq!(read(&mut reader, records).words(), [["written again"]]);
+    assert_eq!(reader.knowledge("a", s(14)), Knowledge::Known { as_of: s(5) });
+}
+
+#[test]
+fn rule_3_nothing_is_dropped_by_an_adopted_position() {
+    let (mut reader, mut stream) = (rebuild(COMMITTED), Stream::old());
+    let records = stream.commit(10, &["one"]);
+    read(&mut reader, records);
+    let before = stream.clone();
+    stream.commit(20, &["aborted"]);
+    catch_up(&mut reader, &stream);
+    // The record comes before the progress that tells of it.
+    let mut again = Stream { offset: stream.offset + 1, ..before };
+    let records = again.commit(20, &["written again"]);
+    assert_eq!(read(&mut reader, records).words(), [["written again"]]);
+}
+
+#[test]
+fn rule_3_an_adopted_position_is_given_up_when_progress_takes_it_back() {
     let (mut reader, mut stream) = (rebuild(COMMITTED), Stream::old());
     let records = stream.commit(10, &["one"]);
     read(&mut reader, records);

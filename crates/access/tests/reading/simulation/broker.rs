@@ -6,7 +6,7 @@ use penstock_access::partition::{Isolation, Kind, Record};
 use penstock_access::rows::Micros;
 use penstock_wire::progress::Progress;
 
-use super::bridge::Op;
+use super::database::Op;
 use crate::stream::{LAG, RETENTION};
 
 pub const PARTITIONS: usize = 2;

@@ -11,8 +11,9 @@ use penstock_access::rows::Micros;
 use penstock_wire::position::Position;
 use penstock_wire::reload::Scope;
 
-use super::bridge::{Op, Source, TABLES};
+use super::bridge::Source;
 use super::broker::Broker;
+use super::database::{Op, State, TABLES};
 
 /// Rows by account, table and key, with the position of their version.
 type Rows = BTreeMap<(Arc<str>, u8, u8), (u64, Position)>;
@@ -212,7 +213,7 @@ impl Reader {
     }
 }
 
-fn of_account(state: &super::bridge::State, of: &str) -> BTreeMap<(u8, u8), u64> {
+fn of_account(state: &State, of: &str) -> BTreeMap<(u8, u8), u64> {
     let rows = state.iter().filter(|((account, ..), _)| **account == *of);
     rows.map(|((_, table, key), value)| ((*table, *key), *value)).collect()
 }
