@@ -45,7 +45,7 @@ struct Round {
 }
 
 /// What the log says when everything is in the topic, or on its way there.
-const DONE: &str = "state=\"done\"";
+pub const DONE: &str = "state=\"done\"";
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Runs the benchmark.
@@ -128,7 +128,8 @@ fn load(source: &Source, copy: Duration) -> anyhow::Result<Round> {
     Ok(Round { copy, load, cpu, peak_bytes })
 }
 
-fn wait_for(log: &Path, words: &str, child: &mut std::process::Child) -> anyhow::Result<()> {
+/// Waits until the log of a running bridge has these words.
+pub fn wait_for(log: &Path, words: &str, child: &mut std::process::Child) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
         let text = std::fs::read_to_string(log).unwrap_or_default();
