@@ -22,7 +22,7 @@ use crate::{binary, say};
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Rows of 20 columns, in four tables.
-    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
     rows: u32,
     /// Alternating rounds; medians need a few.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let database = super::backlog_database(&servers)?;
     let folder = tempfile_folder()?;
     say::line(format!("filling {} rows …", say::count(u64::from(options.rows))));
-    database.run(&format!("CALL drain_fill({});", options.rows / 17 * 4))?;
+    database.run(&format!("CALL drain_bulk({});", options.rows / 4))?;
     database.run("VACUUM ANALYZE;")?;
     database.run("CHECKPOINT;")?;
     let rows = count(&database)?;
