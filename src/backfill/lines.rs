@@ -21,7 +21,7 @@ impl Lines {
     /// Takes a message; what comes behind the row that fills it is not taken.
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), CopyError> {
         let mut rest = data;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             if self.is_full() {
                 return Ok(());
             }
