@@ -4,7 +4,7 @@
 //! record ─▶ decode ─▶ partition (order, whole transactions, freshness) ─▶ account.apply ─▶ access ─▶ diff ─▶ channel
 //! ```
 //!
-//! Everything in this crate but `kafka` and the binary is pure: no clock, no socket, no thread. Time is an argument.
+//! Everything in this crate but [`service`] and the binary is pure: no clock, no socket, no thread. Time is an argument.
 
 pub mod account;
 pub mod authorize;
@@ -19,6 +19,7 @@ pub mod partition;
 pub mod render;
 pub mod replica;
 pub mod rows;
+pub mod service;
 pub mod version;
 
 mod access;
