@@ -3,7 +3,8 @@
 //! `cargo run --release -p penstock-access --example decode_row [-- --json]`
 //!
 //! One record of each table as the bridge writes it, key and value, decoded over and over: nothing but the decoder is
-//! measured, with warm caches. The median round is the figure.
+//! measured, with warm caches. Rounds are short, and the figure is the tenth part of them from below: what a machine that
+//! has other work too needs when it is left alone.
 
 #![allow(
     clippy::disallowed_types,
@@ -22,8 +23,8 @@ use penstock_access::decode::{DecodeError, Schemas};
 use penstock_access::rows::Table;
 use penstock_wire::event::Op;
 
-const ROUNDS: usize = 15;
-const ROWS: u32 = 100_000;
+const ROUNDS: usize = 500;
+const ROWS: u32 = 2_000;
 
 fn main() -> Result<(), DecodeError> {
     let json = std::env::args().any(|argument| argument == "--json");
@@ -32,7 +33,7 @@ fn main() -> Result<(), DecodeError> {
         let mut figures = Vec::new();
         for op in [Op::Read, Op::Update] {
             let record = fixture::encode(&shape, op, &fixture::sample(table));
-            figures.push((record.value.len(), median(&fixture::schemas(&shape), &record)?));
+            figures.push((record.value.len(), undisturbed(&fixture::schemas(&shape), &record)?));
         }
         if let [(read_bytes, read_ns), (update_bytes, update_ns)] = figures[..] {
             let name = table.name();
@@ -50,7 +51,7 @@ fn main() -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn median(schemas: &Schemas, record: &fixture::Record) -> Result<f64, DecodeError> {
+fn undisturbed(schemas: &Schemas, record: &fixture::Record) -> Result<f64, DecodeError> {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
@@ -61,5 +62,5 @@ fn median(schemas: &Schemas, record: &fixture::Record) -> Result<f64, DecodeErro
         rounds.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(ROWS));
     }
     rounds.sort_by(f64::total_cmp);
-    Ok(rounds.get(rounds.len() / 2).copied().unwrap_or(f64::NAN))
+    Ok(rounds.get(rounds.len() / 10).copied().unwrap_or(f64::NAN))
 }

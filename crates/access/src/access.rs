@@ -142,29 +142,34 @@ impl<'a> View<'a> {
         provider.live.then_some(identity.provider)
     }
 
-    /// A policy that is live and whose live group has the client's actor as a member, and by which membership.
+    /// By which membership the client's actor is in the policy's group, if that is live.
     #[inline]
-    fn reaches(&self, asker: &Asker<'_>, policy: Uuid) -> Option<(&'a PolicyEntry, Uuid)> {
-        let entry = self.state.policies.row(policy).filter(|entry| entry.row.live)?;
-        let membership = asker.membership(entry.row.group)?;
-        self.state.actor_groups.row(entry.row.group).filter(|group| group.live)?;
-        Some((entry, membership))
+    fn reached_by(&self, asker: &Asker<'_>, policy: &PolicyEntry) -> Option<Uuid> {
+        let membership = asker.membership(policy.row.group)?;
+        self.state.actor_groups.row(policy.row.group).filter(|group| group.live)?;
+        Some(membership)
     }
 
     /// What one policy gives, whatever its resource.
     fn grant(&self, asker: &Asker<'_>, policy: Uuid) -> Option<Grant> {
-        let (entry, membership) = self.reaches(asker, policy)?;
-        let until = entry.holds(&asker.facts, self.now, self.rules)?;
-        Some(Grant { policy, membership, until })
+        self.grant_if(asker, policy, |_| true)
+    }
+
+    /// The same, if it would last for as long as is wanted: by time alone that is known before all else.
+    #[inline]
+    fn grant_if(&self, asker: &Asker<'_>, policy: Uuid, wanted: impl Fn(Option<i64>) -> bool) -> Option<Grant> {
+        let entry = self.state.policies.row(policy).filter(|entry| entry.row.live)?;
+        let until = entry.open_until(self.now).filter(|until| wanted(*until))?;
+        let membership = self.reached_by(asker, entry)?;
+        entry.holds(&asker.facts, self.rules).then_some(Grant { policy, membership, until })
     }
 
     /// The granting policy whose conditions hold longest; of equals, the one with the lowest id.
     pub(crate) fn best_grant(&self, asker: &Asker<'_>, resource: Connectable<'_>) -> Option<Grant> {
         let mut best: Option<Grant> = None;
         for policy in &resource.links.policies {
-            let Some(grant) = self.grant(asker, *policy) else { continue };
-            let longer = best.is_none_or(|best| later(best.until, grant.until) != best.until);
-            best = if longer { Some(grant) } else { best };
+            let longer = |until| best.is_none_or(|best| later(best.until, until) != best.until);
+            best = self.grant_if(asker, *policy, longer).or(best);
         }
         best
     }
@@ -173,7 +178,8 @@ impl<'a> View<'a> {
     pub(crate) fn violated(&self, asker: &Asker<'_>, resource: Connectable<'_>) -> Vec<Arc<str>> {
         let mut properties = Vec::new();
         for policy in &resource.links.policies {
-            if let Some((entry, _)) = self.reaches(asker, *policy) {
+            let live = self.state.policies.row(*policy).filter(|entry| entry.row.live);
+            if let Some(entry) = live.filter(|entry| self.reached_by(asker, entry).is_some()) {
                 entry.violated(&asker.facts, self.now, self.rules, &mut properties);
             }
         }

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::access::{Asker, Connectable, View, earlier};
 use crate::account::entries::GatewayEntry;
 use crate::account::links::PairFlow;
-use crate::coordinates;
 use crate::knowledge::Reason;
 use crate::rows::{FlowRow, Micros, last_second};
 use crate::version;
@@ -139,7 +138,7 @@ fn choose_gateway(
         if !version::compatible(&asker.entry.version, &gateway.version) {
             continue;
         }
-        let distance = coordinates::distance(asker.entry.row.coordinates, gateway.row.coordinates);
+        let distance = asker.entry.place.apart(&gateway.place);
         let used = is_used(view, request.client, &node.links);
         let candidate = Candidate { id: *id, used, distance, gateway };
         let better = best.as_ref().is_none_or(|best| candidate.order(best) == Ordering::Less);

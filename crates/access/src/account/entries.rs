@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::channel::push::Peer;
 use crate::conditions::{Conditions, Facts, Options, Problem, Window};
+use crate::coordinates::Place;
 use crate::rows::{ClientRow, GatewayRow, IpStack, Micros, PolicyRow, ResourceKind, ResourceRow};
 use crate::version::Version;
 
@@ -14,6 +15,7 @@ use crate::version::Version;
 pub(crate) struct ClientEntry {
     pub(crate) row: ClientRow,
     pub(crate) version: Version,
+    pub(crate) place: Place,
     /// As gateways are told of it.
     pub(crate) peer: Arc<Peer>,
 }
@@ -22,6 +24,7 @@ pub(crate) struct ClientEntry {
 pub(crate) struct GatewayEntry {
     pub(crate) row: GatewayRow,
     pub(crate) version: Version,
+    pub(crate) place: Place,
 }
 
 #[derive(Clone, Debug)]
@@ -58,13 +61,15 @@ pub(crate) struct Address {
 impl ClientEntry {
     pub(crate) fn new(id: Uuid, row: &ClientRow) -> Self {
         let peer = Arc::new(Peer { id, public_key: row.public_key.clone(), ipv4: row.ipv4, ipv6: row.ipv6 });
-        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()), peer }
+        let version = Version::parse(row.last_seen_version.as_deref());
+        Self { row: row.clone(), version, place: Place::of(row.coordinates), peer }
     }
 }
 
 impl GatewayEntry {
     pub(crate) fn new(row: &GatewayRow) -> Self {
-        Self { row: row.clone(), version: Version::parse(row.last_seen_version.as_deref()) }
+        let version = Version::parse(row.last_seen_version.as_deref());
+        Self { row: row.clone(), version, place: Place::of(row.coordinates) }
     }
 }
 
@@ -91,13 +96,18 @@ impl PolicyEntry {
         (Self { row: row.clone(), conditions, window: None }, problems)
     }
 
-    /// Whether the conditions hold; if so, the last second in which they do, or None: for ever.
+    /// The last second in which the conditions that ask for the time hold (None: for ever), or None: they don't.
     ///
-    /// The time part does not depend on the client, and is kept from one question to the next.
+    /// That does not depend on the client, and is kept from one question to the next.
     #[inline]
-    pub(crate) fn holds(&self, facts: &Facts<'_>, now: Micros, options: &Options) -> Option<Option<i64>> {
-        let until = self.window_at(now).open?;
-        self.conditions.client_holds(facts, options).then_some(until)
+    pub(crate) fn open_until(&self, now: Micros) -> Option<Option<i64>> {
+        self.window_at(now).open
+    }
+
+    /// Whether the conditions hold that don't ask for the time.
+    #[inline]
+    pub(crate) fn holds(&self, facts: &Facts<'_>, options: &Options) -> bool {
+        self.conditions.client_holds(facts, options)
     }
 
     /// Properties of failing conditions, in order, each once.

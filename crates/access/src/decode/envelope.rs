@@ -68,13 +68,13 @@ pub struct Written {
     pub seq: Seq,
 }
 
-/// An envelope whose columns were not looked at.
-#[derive(Debug)]
-pub(super) struct Read<'a> {
+/// What an envelope tells besides the columns of its new row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
     pub(super) op: Op,
     pub(super) written: Written,
-    /// The new row.
-    values: Option<Values<'a>>,
+    /// There is a new row.
+    pub(super) has_row: bool,
 }
 
 impl EnvelopePlan {
@@ -115,42 +115,41 @@ impl EnvelopePlan {
         Ok((Self { table, parts, fields, complete: missing.is_empty() }, missing))
     }
 
-    /// Reads an envelope (what follows the frame). An error names the part that is not what the schema says.
-    pub(super) fn read<'a>(&self, body: &'a [u8]) -> Result<Read<'a>, &'static str> {
+    /// Reads an envelope (what follows the frame), and its new row's columns into `values`, which are absent. An error names
+    /// the part that is not what the schema says.
+    pub(super) fn read<'a>(&self, body: &'a [u8], values: &mut Values<'a>) -> Result<Head, &'static str> {
         let mut input = Input(body);
         let mut op = None;
         let mut written = Written { time_us: 0, commit_lsn: CommitLsn::default(), seq: Seq::default() };
-        let mut values = Values::ABSENT;
         let mut has_row = false;
         for (name, part) in &self.parts {
             let read = match part {
                 Part::Skipped(of) => of.read(&mut input).map(|_| ()),
-                Part::After => self.read_row(&mut input, &mut values).map(|present| has_row = present),
+                Part::After => self.read_row(&mut input, values).map(|present| has_row = present),
                 Part::Source(fields) => read_source(fields, &mut input, &mut written),
                 Part::Op => read_op(&mut input).map(|found| op = Some(found)),
-                Part::Unchanged => self.read_unchanged(&mut input, &mut values),
+                Part::Unchanged => self.read_unchanged(&mut input, values),
             };
             read.map_err(|Malformed| *name)?;
         }
         if !input.0.is_empty() {
             return Err("what follows the last field");
         }
-        Ok(Read { op: op.ok_or("op")?, written, values: has_row.then_some(values) })
+        Ok(Head { op: op.ok_or("op")?, written, has_row })
     }
 
-    /// Makes the new row of its columns. None: it is not live, and of a table whose rows can't say so; Err: there is none.
-    pub(super) fn row(&self, read: &Read<'_>, problems: &mut Vec<Problem>) -> Result<Option<Row>, NoRow> {
-        let values = read.values.as_ref().ok_or(NoRow)?;
-        let columns = Columns::new(rows::columns(self.table), self.complete, values, problems);
-        Ok(rows::row(self.table, columns))
+    /// Makes a row of its columns. None: it is not live, and of a table whose rows can't say so.
+    #[inline]
+    pub(super) fn row(&self, values: &Values<'_>, problems: &mut Vec<Problem>) -> Option<Row> {
+        rows::row(self.table, Columns::new(rows::columns(self.table), self.complete, values, problems))
     }
 
     /// Whether there is a row.
     #[inline]
     fn read_row<'a>(&self, input: &mut Input<'a>, values: &mut Values<'a>) -> Result<bool, Malformed> {
-        match input.long()? {
+        match input.byte()? {
             0 => return Ok(false),
-            1 => {}
+            2 => {}
             _ => return Err(Malformed),
         }
         for field in &self.fields {
@@ -173,10 +172,6 @@ impl EnvelopePlan {
         })
     }
 }
-
-/// The envelope has no new row.
-#[derive(Debug)]
-pub(super) struct NoRow;
 
 fn source_fields(source: &Record) -> Result<Box<[SourceField]>, SchemaError> {
     let form = || SchemaError::Form { record: source.name.clone(), what: "ts_us, commit_lsn or seq is no long" };
@@ -204,5 +199,11 @@ fn read_source(fields: &[SourceField], input: &mut Input<'_>, out: &mut Written)
 }
 
 fn read_op(input: &mut Input<'_>) -> Result<Op, Malformed> {
-    Op::from_letter(input.text()?).ok_or(Malformed)
+    match input.bytes()? {
+        b"c" => Ok(Op::Create),
+        b"u" => Ok(Op::Update),
+        b"d" => Ok(Op::Delete),
+        b"r" => Ok(Op::Read),
+        _ => Err(Malformed),
+    }
 }

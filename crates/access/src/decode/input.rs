@@ -9,7 +9,7 @@ pub(super) struct Input<'a>(pub(super) &'a [u8]);
 pub(super) struct Malformed;
 
 impl<'a> Input<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
         let (byte, rest) = self.0.split_first().ok_or(Malformed)?;
         self.0 = rest;
@@ -17,7 +17,7 @@ impl<'a> Input<'a> {
     }
 
     /// An int or a long.
-    #[inline]
+    #[inline(always)]
     pub(super) fn long(&mut self) -> Result<i64, Malformed> {
         let first = self.byte()?;
         let zigzag = if first < 0x80 { u64::from(first) } else { self.long_tail(first)? };
@@ -25,7 +25,7 @@ impl<'a> Input<'a> {
     }
 
     /// Text or bytes; text that was not looked at.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::try_from(self.long()?).map_err(|_| Malformed)?;
         let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
@@ -57,6 +57,7 @@ impl<'a> Input<'a> {
         Some(count.unsigned_abs()).filter(|count| *count <= most).ok_or(Malformed)
     }
 
+    #[inline(never)]
     fn long_tail(&mut self, first: u8) -> Result<u64, Malformed> {
         let mut value = u64::from(first & 0x7f);
         for shift in (7..64).step_by(7) {

@@ -28,8 +28,9 @@ use penstock_wire::account::GLOBAL;
 use penstock_wire::event::Op;
 use penstock_wire::framing::{self, FramingError};
 
+use columns::Values;
+use envelope::EnvelopePlan;
 pub use envelope::Written;
-use envelope::{EnvelopePlan, NoRow};
 use input::Input;
 use key::KeyPlan;
 use names::Kind;
@@ -163,22 +164,19 @@ impl Schemas {
             Plan::Envelope(plan) if plan.table == table => plan,
             Plan::Envelope(_) | Plan::Key(_) | Plan::Other => return Err(DecodeError::NoEnvelope { schema, table }),
         };
-        let read = plan.read(body).map_err(|part| DecodeError::Value { schema, table, part })?;
-        let op = read.op;
-        let action = if op == Op::Delete {
-            Action::Delete(id)
-        } else {
-            match plan.row(&read, &mut problems).map_err(|NoRow| DecodeError::NoRow { table, op })? {
-                None => Action::Delete(id),
-                Some(row) => match op {
-                    Op::Create => Action::Insert(id, row),
-                    Op::Update => Action::Update(id, row),
-                    Op::Read => Action::Load(id, row),
-                    Op::Delete => Action::Delete(id),
-                },
-            }
+        let mut values = Values::ABSENT;
+        let head = plan.read(body, &mut values).map_err(|part| DecodeError::Value { schema, table, part })?;
+        if head.op != Op::Delete && !head.has_row {
+            return Err(DecodeError::NoRow { table, op: head.op });
+        }
+        let row = if head.op == Op::Delete { None } else { plan.row(&values, &mut problems) };
+        let action = match (head.op, row) {
+            (Op::Delete, _) | (_, None) => Action::Delete(id),
+            (Op::Create, Some(row)) => Action::Insert(id, row),
+            (Op::Update, Some(row)) => Action::Update(id, row),
+            (Op::Read, Some(row)) => Action::Load(id, row),
         };
-        Ok(Some(Event { table, action, written: Some(read.written), problems }))
+        Ok(Some(Event { table, action, written: Some(head.written), problems }))
     }
 
     #[inline]

@@ -23,8 +23,14 @@ pub(super) enum Type {
     Bytes,
     Text,
     Array(Box<Type>),
-    /// An array of texts or nulls, in which null comes first.
+    /// Null or a text, and so on: what columns are, one step instead of two. Null comes first.
+    NullableText,
+    NullableMicros,
+    NullableLong,
+    NullableDouble,
+    /// An array of [`Self::NullableText`].
     Texts,
+    /// Any other.
     Union(Box<[Type]>),
     Record(Arc<Record>),
 }
@@ -88,31 +94,27 @@ pub(super) fn record(schema: &Json) -> Result<Arc<Record>, SchemaError> {
 }
 
 impl Type {
-    #[inline]
+    #[inline(always)]
     pub(super) fn read<'a>(&self, input: &mut Input<'a>) -> Result<Raw<'a>, Malformed> {
-        Ok(match self {
-            Self::Union(branches) => {
-                let branch = usize::try_from(input.long()?).ok().and_then(|index| branches.get(index));
-                match branch.ok_or(Malformed)? {
-                    Self::Null => Raw::Null,
-                    Self::Text => Raw::Text(input.bytes()?),
-                    Self::Micros => Raw::Micros(input.long()?),
-                    other => other.read_other(input)?,
-                }
-            }
-            other => other.read_other(input)?,
-        })
+        match self {
+            Self::NullableText => nullable(input, |input| input.bytes().map(Raw::Text)),
+            Self::NullableMicros => nullable(input, |input| input.long().map(Raw::Micros)),
+            Self::NullableLong => nullable(input, |input| input.long().map(|_| Raw::Other)),
+            Self::NullableDouble => nullable(input, |input| input.array().map(f64::from_le_bytes).map(Raw::Number)),
+            Self::Text => input.bytes().map(Raw::Text),
+            Self::Long => input.long().map(|_| Raw::Other),
+            other => other.read_other(input),
+        }
     }
 
+    #[inline(never)]
     fn read_other<'a>(&self, input: &mut Input<'a>) -> Result<Raw<'a>, Malformed> {
         Ok(match self {
             Self::Null => Raw::Null,
-            Self::Text => Raw::Text(input.bytes()?),
             Self::Micros => Raw::Micros(input.long()?),
-            Self::Long => {
-                input.long()?;
-                Raw::Other
-            }
+            Self::Float => Raw::Number(f64::from(f32::from_le_bytes(input.array()?))),
+            Self::Double => Raw::Number(f64::from_le_bytes(input.array()?)),
+            Self::Texts => Raw::Texts(texts(input)?),
             Self::Boolean => {
                 input.byte()?;
                 Raw::Other
@@ -121,19 +123,41 @@ impl Type {
                 input.bytes()?;
                 Raw::Other
             }
-            Self::Float => Raw::Number(f64::from(f32::from_le_bytes(input.array()?))),
-            Self::Double => Raw::Number(f64::from_le_bytes(input.array()?)),
-            Self::Texts => Raw::Texts(texts(input)?),
             Self::Array(items) => {
                 each(input, |input| items.read(input).map(|_| ()))?;
                 Raw::Other
+            }
+            Self::Union(branches) => {
+                let branch = usize::try_from(input.long()?).ok().and_then(|index| branches.get(index));
+                return branch.ok_or(Malformed)?.read(input);
             }
             Self::Record(record) => {
                 record.skip(input)?;
                 Raw::Other
             }
-            Self::Union(_) => return Err(Malformed),
+            Self::NullableText | Self::NullableMicros | Self::NullableLong | Self::NullableDouble => {
+                return self.read(input);
+            }
+            Self::Text | Self::Long => return self.read(input),
         })
+    }
+
+    /// A union; the ones that columns are made of in their short form.
+    fn union(branches: Box<[Self]>) -> Self {
+        match &*branches {
+            [Self::Null, Self::Text] => Self::NullableText,
+            [Self::Null, Self::Micros] => Self::NullableMicros,
+            [Self::Null, Self::Long] => Self::NullableLong,
+            [Self::Null, Self::Double] => Self::NullableDouble,
+            _ => Self::Union(branches),
+        }
+    }
+
+    fn is_union(&self) -> bool {
+        matches!(
+            self,
+            Self::Union(_) | Self::NullableText | Self::NullableMicros | Self::NullableLong | Self::NullableDouble
+        )
     }
 }
 
@@ -143,7 +167,10 @@ impl Record {
     }
 
     pub(super) fn skip(&self, input: &mut Input<'_>) -> Result<(), Malformed> {
-        self.fields.iter().try_for_each(|field| field.of.read(input).map(|_| ()))
+        for field in &self.fields {
+            field.of.read(input)?;
+        }
+        Ok(())
     }
 }
 
@@ -160,11 +187,25 @@ pub(super) fn each<'a>(
     }
 }
 
+/// A value behind the branch of a union that starts with null.
+#[inline(always)]
+fn nullable<'a>(
+    input: &mut Input<'a>,
+    value: impl FnOnce(&mut Input<'a>) -> Result<Raw<'a>, Malformed>,
+) -> Result<Raw<'a>, Malformed> {
+    // Branches 0 and 1, as the bytes that they are written as.
+    match input.byte()? {
+        0 => Ok(Raw::Null),
+        2 => value(input),
+        _ => Err(Malformed),
+    }
+}
+
 /// One item of [`Type::Texts`]; None: null.
 pub(super) fn nullable_text<'a>(input: &mut Input<'a>) -> Result<Option<&'a [u8]>, Malformed> {
-    match input.long()? {
+    match input.byte()? {
         0 => Ok(None),
-        1 => input.bytes().map(Some),
+        2 => input.bytes().map(Some),
         _ => Err(Malformed),
     }
 }
@@ -187,17 +228,17 @@ impl Parser {
             Json::Array(branches) => {
                 let branches = branches.iter().map(|branch| self.of(branch, namespace, at));
                 let branches = branches.collect::<Result<Box<[Type]>, SchemaError>>()?;
-                if branches.iter().any(|branch| matches!(branch, Type::Union(_))) {
+                if branches.iter().any(Type::is_union) {
                     return Err(unsupported(at, "a union in a union"));
                 }
-                Ok(Type::Union(branches))
+                Ok(Type::union(branches))
             }
             Json::Object(object) => match object.get("type") {
                 Some(Json::String(kind)) if kind == "record" => self.record(json, namespace, at),
                 Some(Json::String(kind)) if kind == "array" => {
                     let items = object.get("items").ok_or_else(|| unsupported(at, "an array of nothing"))?;
                     Ok(match self.of(items, namespace, at)? {
-                        Type::Union(branches) if *branches == [Type::Null, Type::Text] => Type::Texts,
+                        Type::NullableText => Type::Texts,
                         // An array of these could have any number of items in no bytes at all.
                         Type::Null | Type::Record(_) => return Err(unsupported(at, "an array of records or nulls")),
                         items => Type::Array(Box::new(items)),
