@@ -141,17 +141,18 @@ impl World {
         self.settle();
     }
 
-    /// The last thing that every partition is told is a delete, and compaction takes the delete and its tombstone. Readers
-    /// begin again, from the beginning and from before the delete.
+    /// The last thing that every partition is told is a delete, at the end of a transaction that did more, and compaction
+    /// takes the delete and its tombstone. Readers begin again, from the beginning and from before the delete.
     fn age(&mut self) {
         const PUT: u8 = 0;
         const DELETE: u8 = 14;
-        let both = |what| [(what, 0, 0, 0), (what, 1, 0, 0)];
-        for deed in [PUT, DELETE] {
+        let first = [(PUT, 0, 0, 0), (PUT, 1, 0, 0)];
+        let last = [(PUT, 0, 0, 1), (PUT, 1, 0, 1), (DELETE, 0, 0, 0), (DELETE, 1, 0, 0)];
+        for deeds in [&first[..], &last[..]] {
             self.readers.iter_mut().for_each(Reader::keep_checkpoint);
             for source in &mut self.sources {
                 self.now.0 += 1000;
-                source.commit(&both(deed), self.now);
+                source.commit(deeds, self.now);
                 source.deliver_everything(&mut self.broker, self.now);
             }
             self.settle();
