@@ -288,6 +288,44 @@ fn rule_3_following_what_is_too_young_to_be_compacted_is_waited_for() {
 }
 
 #[test]
+fn rule_3_progress_that_says_less_than_what_was_adopted_takes_back_all_that_rests_on_it() {
+    let (mut reader, mut stream) = (rebuild(COMMITTED), Stream::old());
+    let records = stream.commit(10, &["one"]);
+    read(&mut reader, records);
+    let before = stream.clone();
+    stream.commit(20, &["aborted"]);
+    stream.commit(30, &["aborted"]);
+    catch_up(&mut reader, &stream);
+    assert_eq!(why(&reader, "a"), None);
+    // A new bridge has written the first of them again; neither it nor anything else of it was read yet.
+    let mut again = Stream { offset: stream.offset + 2, ..before };
+    let records = again.commit(20, &["written again"]);
+    reader.handle_progress(&again.progress(0), s(0));
+    drain(&mut reader);
+    assert_eq!(why(&reader, "a"), Some(Reason::Stale));
+    assert_eq!(read(&mut reader, records).words(), [["written again"]]);
+    assert_eq!(why(&reader, "a"), None);
+}
+
+#[test]
+fn rule_3_what_a_rebuild_has_read_past_is_adopted_from_later_progress_too() {
+    let (mut reader, mut stream) = (rebuild(COMMITTED), Stream::old());
+    let records = stream.commit(10, &["one"]);
+    read(&mut reader, records);
+    let first = stream.progress(-1);
+    stream.commit(20, &["compacted"]);
+    reader.handle_end(stream.offset, s(0));
+    reader.handle_progress(&first, s(0));
+    drain(&mut reader);
+    assert!(reader.is_live());
+    let given = catch_up(&mut reader, &stream);
+    assert!(given.rebuild.is_none(), "another rebuild would read the same");
+    assert_eq!(why(&reader, "a"), None);
+    stream.commit(30, &["compacted"]);
+    assert!(catch_up(&mut reader, &stream).rebuild.is_some(), "what came behind the rebuild was never read past");
+}
+
+#[test]
 fn rule_3_nothing_is_dropped_by_an_adopted_position() {
     let (mut reader, mut stream) = (rebuild(COMMITTED), Stream::old());
     let records = stream.commit(10, &["one"]);
