@@ -415,13 +415,17 @@ fn rule_5_an_epoch_that_begins_below_what_was_applied_means_rebuild_without_the_
 
 #[test]
 fn rule_5_what_was_only_held_above_an_epochs_begin_is_dropped() {
-    let (mut reader, mut stream) = following(UNCOMMITTED);
-    let begin = stream.last;
-    let mut records: Vec<_> = stream.commit(20, &["void", "never written"]).into_iter().take(1).collect();
-    stream.last = begin;
-    records.push(stream.epoch(2, Some(begin), "complete: promoted"));
-    let given = read(&mut reader, records);
-    assert_eq!((given.words(), given.rebuild), (vec![vec![]], None));
+    // Whether the record that is void counts as the one before the epoch's, as it does where it was committed.
+    for (options, committed) in [(COMMITTED, true), (UNCOMMITTED, true), (UNCOMMITTED, false)] {
+        let (mut reader, mut stream) = following(options);
+        let begin = stream.last;
+        let mut records = stream.commit(20, &["void", "never written"]);
+        records.pop();
+        stream.last = if committed { at(1, 20, 8) } else { begin };
+        records.push(stream.epoch(2, Some(begin), "complete: promoted"));
+        let given = read(&mut reader, records);
+        assert_eq!((given.words(), given.rebuild), (vec![vec![]], None), "{options:?} {committed}");
+    }
 }
 
 #[test]
