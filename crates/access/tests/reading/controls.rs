@@ -156,6 +156,15 @@ fn a_load_is_complete_only_once_the_progress_that_says_so_is_reached() {
     assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
     read(&mut reader, loaded);
     assert_eq!(why(&reader, "a"), None);
+    // Progress that takes it back counts at once.
+    let unread = stream.commit(30, &["a:3"]);
+    let mut progress = stream.progress(0);
+    progress.load_complete = false;
+    reader.handle_progress(&progress, s(0));
+    drain(&mut reader);
+    assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
+    read(&mut reader, unread);
+    assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
 }
 
 #[test]

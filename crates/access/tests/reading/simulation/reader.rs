@@ -177,6 +177,10 @@ impl Reader {
         for source in sources {
             for account in source.accounts_of(self.partition) {
                 let Knowledge::Known { as_of } = self.machine.knowledge(&account, now) else { continue };
+                assert!(
+                    now.0 - as_of.0 < 10_000_000,
+                    "{account} is known as of {as_of:?}, which is too long before {now:?}"
+                );
                 let mine = self.rows_of(&account);
                 let first = source.history.iter().rposition(|past| past.time <= as_of).unwrap_or(0);
                 let applied = self.machine.applied(source.number).epoch;
