@@ -140,6 +140,26 @@ fn a_load_that_progress_calls_incomplete_leaves_everything_unproven_that_was_not
 }
 
 #[test]
+fn what_was_loaded_alone_counts_for_its_epoch_only_and_that_is_told() {
+    let (mut reader, mut stream) = following(COMMITTED);
+    let reload = stream.reload(20, ":a");
+    read(&mut reader, reload);
+    let mut progress = stream.progress(0);
+    progress.load_complete = false;
+    reader.handle_progress(&progress, s(0));
+    drain(&mut reader);
+    assert_eq!(why(&reader, "a"), None);
+    let begin = Some(stream.last);
+    let epoch = stream.epoch(2, begin, "complete: promoted");
+    read(&mut reader, [epoch]);
+    let mut progress = stream.progress(0);
+    progress.load_complete = false;
+    reader.handle_progress(&progress, s(0));
+    assert!(drain(&mut reader).learned > 0);
+    assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
+}
+
+#[test]
 fn a_load_is_complete_only_once_the_progress_that_says_so_is_reached() {
     let (mut reader, mut stream) = (rebuild(COMMITTED), Stream { time: -5, ..Stream::old() });
     let records = stream.commit(10, &["a:1"]);
