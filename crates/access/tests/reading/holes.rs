@@ -216,7 +216,7 @@ fn rule_3_what_a_rebuild_has_read_past_is_adopted_from_later_progress_too() {
     assert!(reader.is_live());
     let given = catch_up(&mut reader, &stream);
     assert!(given.rebuild.is_none(), "another rebuild would read the same");
-    assert_eq!(why(&reader, "a"), None);
+    assert_eq!(reader.knowledge("a", s(0)), Knowledge::Known { as_of: s(0) });
     stream.commit(30, &["compacted"]);
     assert!(catch_up(&mut reader, &stream).rebuild.is_some(), "what came behind the rebuild was never read past");
 }
