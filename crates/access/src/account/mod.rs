@@ -101,6 +101,11 @@ impl Account {
         self.state.clients.row(id).is_some()
     }
 
+    /// The token that a client's row was last used with.
+    pub fn last_used_token(&self, client: Uuid) -> Option<Uuid> {
+        self.state.clients.row(client)?.row.last_used_token
+    }
+
     /// Whether it has this gateway's row, live or not.
     pub fn has_gateway(&self, id: Uuid) -> bool {
         self.state.gateways.row(id).is_some()

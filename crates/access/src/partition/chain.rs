@@ -22,8 +22,10 @@ pub(super) struct Chain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Adopted {
     position: Position,
-    /// Number of the claim. Only a later one makes it believed: who wrote this one may be gone, and its records with it.
+    /// Number of the claim. Only a later one makes it believed, whose clock shows that it was written since `at`: whoever
+    /// wrote this one may be gone, and its records with it.
     by: u64,
+    at: Micros,
 }
 
 /// How a record follows what was read.
@@ -38,9 +40,10 @@ pub(super) enum Link {
 }
 
 impl Chain {
-    /// Of a checkpoint. An adopted position is believed again from the second claim on: the first may be as old as it.
-    pub(super) fn restored(read: Position, read_at_ms: Option<i64>, adopted: Option<Position>) -> Self {
-        Self { read, read_at_ms, adopted: adopted.map(|position| Adopted { position, by: 1 }) }
+    /// Of a checkpoint. An adopted position is to be believed anew.
+    pub(super) fn restored(read: Position, read_at_ms: Option<i64>, adopted: Option<Position>, now: Micros) -> Self {
+        let adopted = adopted.map(|position| Adopted { position, by: 0, at: now });
+        Self { read, read_at_ms, adopted }
     }
 
     pub(super) fn link(&self, header: &Header) -> Link {
@@ -74,9 +77,9 @@ impl Chain {
         self.read_at_ms.is_some_and(|ms| age(ms) < compaction_lag_us)
     }
 
-    pub(super) fn adopt(&mut self, claim: &Claim) {
+    pub(super) fn adopt(&mut self, claim: &Claim, now: Micros) {
         assert!(claim.last > self.end(), "position {} is not above {}", claim.last, self.end());
-        self.adopted = Some(Adopted { position: claim.last, by: claim.number });
+        self.adopted = Some(Adopted { position: claim.last, by: claim.number, at: now });
     }
 
     /// A later claim that says less takes an adopted position back. Whether it did.
@@ -90,7 +93,8 @@ impl Chain {
 
     /// Every record that the claim speaks of was read, or is known to be compacted.
     pub(super) fn reaches(&self, claim: &Claim) -> bool {
-        let believed = |adopted: Adopted| claim.last <= adopted.position && claim.number > adopted.by;
+        let since = |adopted: Adopted| claim.number > adopted.by && claim.clock >= adopted.at;
+        let believed = |adopted: Adopted| claim.last <= adopted.position && since(adopted);
         claim.last <= self.read || self.adopted.is_some_and(believed)
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Standing {
 pub(super) struct SourceStanding {
     fresh: bool,
     loaded: bool,
+    /// Of progress: what was loaded alone in an earlier one counts no more.
+    epoch: Option<u32>,
     tables_changed: u64,
 }
 
@@ -84,6 +86,7 @@ impl<T> Partition<T> {
         let of_source = |source: &Source<T>| SourceStanding {
             fresh: live && self.was_at_end && source.is_fresh(self.now, self.options.stale_after),
             loaded: source.claims.is_loaded(),
+            epoch: source.claims.newest().map(|claim| claim.epoch),
             tables_changed: source.claims.tables_changed(),
         };
         let released = self.phase == Phase::Released;

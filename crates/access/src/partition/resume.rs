@@ -102,7 +102,7 @@ impl<T> Partition<T> {
             phase: Phase::Live,
             read_to: point.offset,
             topic_id: point.topic_id,
-            sources: point.sources.into_iter().map(|saved| (saved.number, saved.into_source())).collect(),
+            sources: point.sources.into_iter().map(|saved| (saved.number, saved.into_source(now))).collect(),
             accounts: point.accounts.into_iter().map(account).collect(),
             misplaced: point.misplaced,
             ..Self::rebuild(point.partition, options, voids, now)
@@ -135,7 +135,7 @@ impl SavedSource {
         }
     }
 
-    fn into_source<T>(self) -> Source<T> {
+    fn into_source<T>(self, now: Micros) -> Source<T> {
         let mut accounts: BTreeMap<Arc<str>, BTreeMap<PoisonedTable, Position>> = BTreeMap::new();
         for (account, table, at) in self.quarantined {
             accounts.entry(account.into()).or_default().insert(table, at.into());
@@ -147,7 +147,7 @@ impl SavedSource {
             accounts,
             reloads: self.reloads.into_iter().map(reload).collect(),
         };
-        let chain = Chain::restored(self.position.into(), self.timestamp_ms, self.adopted.map(Position::from));
+        let chain = Chain::restored(self.position.into(), self.timestamp_ms, self.adopted.map(Position::from), now);
         let claims = Claims::restored(self.loaded);
         Source { claims, doubts, excused: self.excused, ..Source::new(chain) }
     }

@@ -62,7 +62,7 @@ impl<T> Partition<T> {
             }
             for claim in source.claims.open().filter(|claim| claim.is_passed_at(seen_to)) {
                 if claim.last > source.chain.end() {
-                    source.chain.adopt(claim);
+                    source.chain.adopt(claim, self.now);
                 }
             }
         }

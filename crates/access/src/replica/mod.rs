@@ -241,6 +241,11 @@ impl Replica {
         }
     }
 
+    /// The token that a client's row was last used with.
+    pub fn last_used_token(&self, client: Uuid) -> Option<Uuid> {
+        self.account_of(client, Account::has_client).ok()?.last_used_token(client)
+    }
+
     /// Authorises a flow on its gateway before its row comes; false, and nothing happens, if it may not be or is known.
     pub fn announce(&mut self, flow: &NewFlow, now: Micros) -> bool {
         let announced = self.account_mut(&flow.account_id).is_some_and(|account| account.announce(flow, now));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use penstock_wire::partition::Partitioner;
 use tokio::sync::Notify;
@@ -150,7 +150,12 @@ impl Access {
                 *unavailable.entry(reason).or_insert(0) += 1;
             }
         }
-        Health { partitions: assigned.len(), rebuilding: assigned.iter().filter(is_rebuilding).count(), accounts, unavailable }
+        Health {
+            partitions: assigned.len(),
+            rebuilding: assigned.iter().filter(is_rebuilding).count(),
+            accounts,
+            unavailable,
+        }
     }
 
     /// For `/metrics`.
@@ -275,4 +280,3 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
     let thread = std::sync::Mutex::new(Some(thread.map_err(ConnectError::Thread)?));
     Ok(Access(Arc::new(Owner { shared, thread })))
 }
-

@@ -1,9 +1,9 @@
 //! The two consumers: changes, of the partitions that are this instance's, and progress, all of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
@@ -11,16 +11,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::Offset;
 
 use super::config::{Assignment, Config};
 use super::engine::Shared;
 use super::error::{ConnectError, kafka};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where partitions of one topic are read from and to.
-pub(super) type Offsets = BTreeMap<u32, i64>;
 
 /// Told of partitions that come and go.
 pub(super) struct Context {

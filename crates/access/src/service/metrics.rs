@@ -7,8 +7,7 @@ use crate::channel::Event;
 use crate::channel::push::{Message, Push};
 
 /// Seconds: a push is early, late, or far too late.
-const DELAYS: &[f64] =
-    &[0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const DELAYS: &[f64] = &[0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Metrics of one instance, in a registry of their own.
 #[derive(Clone, Debug)]

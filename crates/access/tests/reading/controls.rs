@@ -141,6 +141,26 @@ fn a_load_that_progress_calls_incomplete_leaves_everything_unproven_that_was_not
 }
 
 #[test]
+fn what_was_loaded_alone_counts_for_its_epoch_only_and_that_is_told() {
+    let (mut reader, mut stream) = following(COMMITTED);
+    let reload = stream.reload(20, ":a");
+    read(&mut reader, reload);
+    let mut progress = stream.progress(0);
+    progress.load_complete = false;
+    reader.handle_progress(&progress, s(0));
+    drain(&mut reader);
+    assert_eq!(why(&reader, "a"), None);
+    let begin = Some(stream.last);
+    let epoch = stream.epoch(2, begin, "complete: promoted");
+    read(&mut reader, [epoch]);
+    let mut progress = stream.progress(0);
+    progress.load_complete = false;
+    reader.handle_progress(&progress, s(0));
+    assert!(drain(&mut reader).learned > 0);
+    assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
+}
+
+#[test]
 fn a_load_is_complete_only_once_the_progress_that_says_so_is_reached() {
     let (mut reader, mut stream) = (rebuild(COMMITTED), Stream { time: -5, ..Stream::old() });
     let records = stream.commit(10, &["a:1"]);
@@ -157,6 +177,15 @@ fn a_load_is_complete_only_once_the_progress_that_says_so_is_reached() {
     assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
     read(&mut reader, loaded);
     assert_eq!(why(&reader, "a"), None);
+    // Progress that takes it back counts at once.
+    let unread = stream.commit(30, &["a:3"]);
+    let mut progress = stream.progress(0);
+    progress.load_complete = false;
+    reader.handle_progress(&progress, s(0));
+    drain(&mut reader);
+    assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
+    read(&mut reader, unread);
+    assert_eq!(why(&reader, "a"), Some(Reason::Unproven));
 }
 
 #[test]
@@ -186,7 +215,8 @@ fn poison_quarantines_its_account_or_everyone_until_a_reload_that_began_later_an
         let others = why(&reader, "other");
         assert_eq!(others, account.is_none().then_some(Reason::Quarantined));
         let reload = stream.reload(30, of);
-        read(&mut reader, reload);
+        let given = read(&mut reader, reload);
+        assert!(given.learned > 0 || remains);
         catch_up(&mut reader, &stream);
         assert_eq!(why(&reader, "a"), remains.then_some(Reason::Quarantined), "{account:?} {of:?}");
     }

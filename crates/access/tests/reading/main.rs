@@ -3,6 +3,7 @@
 
 mod controls;
 mod freshness;
+mod holes;
 mod resuming;
 mod rules;
 mod simulation;

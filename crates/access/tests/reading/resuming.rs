@@ -1,7 +1,7 @@
 //! Stopping, and going on from a checkpoint.
 
 use penstock_access::knowledge::Reason;
-use penstock_access::partition::{Kind, Partition, RebuildReason, ResumePoint};
+use penstock_access::partition::{Kind, Partition, RebuildReason, ResumePoint, Void};
 
 use super::stream::{COMMITTED, Reader, Stream, UNCOMMITTED, at, catch_up, drain, following, read, rebuild, s, why};
 
@@ -188,6 +188,53 @@ fn a_record_without_a_place_is_remembered() {
     catch_up(&mut resumed, &stream);
     catch_up(&mut resumed, &two);
     assert_eq!(why(&resumed, "a"), Some(Reason::Quarantined), "it may have been of source 2");
+}
+
+#[test]
+fn how_young_the_last_record_is_is_kept() {
+    let (mut reader, mut stream) = following(COMMITTED);
+    stream.time = -5;
+    let young = stream.commit(20, &["young"]);
+    read(&mut reader, young);
+    let mut resumed = stop_and_resume(&reader);
+    stream.commit(30, &["aborted"]);
+    let given = catch_up(&mut resumed, &stream);
+    assert!(given.rebuild.is_none(), "a rebuild would find no more");
+    assert_eq!(why(&resumed, "a"), Some(Reason::Stale));
+}
+
+#[test]
+fn the_hole_that_a_record_without_a_place_leaves_is_excused_after_a_stop_too() {
+    let (mut reader, mut stream) = following(COMMITTED);
+    stream.time = -5;
+    let young = stream.commit(20, &["young"]);
+    read(&mut reader, young);
+    reader.handle_misplaced(stream.offset, "header version 2".to_owned(), s(0));
+    drain(&mut reader);
+    let mut resumed = stop_and_resume(&reader);
+    stream.commit(30, &["misplaced"]);
+    let next = stream.commit(40, &["next"]);
+    let given = read(&mut resumed, next);
+    assert_eq!((given.words(), given.rebuild), (vec![vec!["next"]], None));
+    stream.commit(50, &["lost"]);
+    let next = stream.commit(60, &["next"]);
+    assert!(read(&mut resumed, next).rebuild.is_some(), "one hole is excused");
+}
+
+#[test]
+fn what_is_void_is_kept_for_a_later_rebuild() {
+    let (_, mut stream) = following(COMMITTED);
+    let void = Void { source: 1, after: stream.last, epoch: 2 };
+    let mut reader = Partition::rebuild(3, COMMITTED, vec![void], s(0));
+    let begin = Some(stream.last);
+    let epoch = stream.epoch(2, begin, "complete: promoted");
+    read(&mut reader, [epoch]);
+    catch_up(&mut reader, &stream);
+    let mut resumed = stop_and_resume(&reader);
+    stream.commit(20, &["compacted"]);
+    let next = stream.commit(30, &["next"]);
+    let rebuild = read(&mut resumed, next).rebuild.expect("a rebuild");
+    assert_eq!(rebuild.voids, [void]);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_access::knowledge::Knowledge;
+use penstock_access::knowledge::{Knowledge, Reason};
 use penstock_access::partition::{
-    Effect, Isolation, Options, Output, Partition, Record, ResumePoint, Transaction, Void,
+    Effect, Isolation, Learned, Options, Output, Partition, Record, ResumePoint, Transaction, Void,
 };
 use penstock_access::rows::Micros;
 use penstock_wire::position::Position;
@@ -32,6 +32,8 @@ pub struct Reader {
     /// Transactions given out since it began.
     given: BTreeSet<(u16, u32, u64)>,
     pub rebuilds: usize,
+    /// Why nothing was known of each account, when it was last asked.
+    reasons: BTreeMap<Arc<str>, Option<Reason>>,
 }
 
 impl Reader {
@@ -48,6 +50,7 @@ impl Reader {
             pristine: true,
             given: BTreeSet::new(),
             rebuilds: 0,
+            reasons: BTreeMap::new(),
         };
         reader.begin(Vec::new(), broker, now);
         reader
@@ -58,6 +61,7 @@ impl Reader {
         let number = u32::try_from(self.partition).expect("few partitions");
         self.machine = Partition::rebuild(number, self.options, voids, now);
         (self.rows, self.given, self.offset) = (Rows::new(), BTreeSet::new(), 0);
+        self.reasons.clear();
         self.pristine = true;
         self.read_newest_progress(broker, now);
     }
@@ -82,6 +86,7 @@ impl Reader {
             Some((point, rows, pristine)) => {
                 self.pristine = pristine;
                 (self.rows, self.given, self.offset) = (rows, BTreeSet::new(), point.offset());
+                self.reasons.clear();
                 self.machine = Partition::resume(point, self.options, now);
                 self.read_newest_progress(broker, now);
             }
@@ -126,6 +131,7 @@ impl Reader {
 
     fn drain(&mut self, broker: &Broker, sources: &[Source], now: Micros) {
         self.machine.handle_time(now);
+        let mut concerned = BTreeSet::new();
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Transaction(transaction) => self.apply(&transaction, sources),
@@ -133,10 +139,27 @@ impl Reader {
                     self.rebuilds += 1;
                     self.begin(rebuild.voids, broker, now);
                 }
-                Output::Doubted { .. } | Output::Learned(_) | Output::Problem(_) => {}
+                Output::Learned(Learned::Everyone) => self.reasons.clear(),
+                Output::Learned(Learned::Account(account)) => drop(concerned.insert(account)),
+                Output::Doubted { .. } | Output::Problem(_) => {}
             }
         }
+        self.check_told(sources, &concerned, now);
         self.check_knowledge(sources, now);
+    }
+
+    /// Nobody's knowledge changes without a word.
+    fn check_told(&mut self, sources: &[Source], concerned: &BTreeSet<Arc<str>>, now: Micros) {
+        for account in sources.iter().flat_map(|source| source.accounts_of(self.partition)) {
+            let reason = match self.machine.knowledge(&account, now) {
+                Knowledge::Known { .. } => None,
+                Knowledge::Unknown { reason, .. } => Some(reason),
+            };
+            let before = self.reasons.insert(Arc::clone(&account), reason);
+            if let Some(before) = before.filter(|_| !concerned.contains(&account)) {
+                assert_eq!(before, reason, "what is known of {account} changed without a word");
+            }
+        }
     }
 
     fn apply(&mut self, transaction: &Transaction<Op>, sources: &[Source]) {
@@ -178,6 +201,10 @@ impl Reader {
         for source in sources {
             for account in source.accounts_of(self.partition) {
                 let Knowledge::Known { as_of } = self.machine.knowledge(&account, now) else { continue };
+                assert!(
+                    now.0 - as_of.0 < 10_000_000,
+                    "{account} is known as of {as_of:?}, which is too long before {now:?}"
+                );
                 let mine = self.rows_of(&account);
                 let first = source.history.iter().rposition(|past| past.time <= as_of).unwrap_or(0);
                 let applied = self.machine.applied(source.number).epoch;
