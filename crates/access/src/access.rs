@@ -138,8 +138,8 @@ impl<'a> View<'a> {
 
     fn live_provider(&self, identity: Uuid) -> Option<Uuid> {
         let identity = self.state.auth_identities.row(identity).filter(|identity| identity.live)?;
-        let provider = self.state.auth_providers.row(identity.provider).filter(|provider| provider.live)?;
-        provider.live.then_some(identity.provider)
+        self.state.auth_providers.row(identity.provider).filter(|provider| provider.live)?;
+        Some(identity.provider)
     }
 
     /// By which membership the client's actor is in the policy's group, if that is live.

@@ -135,15 +135,19 @@ impl Account {
     }
 
     /// Compares what time alone has changed until now, deadline by deadline.
+    ///
+    /// A row may bring a deadline that has passed long ago: nothing is judged by an earlier instant than it was before.
     pub fn handle_time(&mut self, now: Micros) {
+        let judged = self.clock;
         let now = self.advance(now).seconds();
         while let Some(second) = self.state.deadlines.next().filter(|second| *second <= now) {
+            let at = Micros::from_seconds(second).max(judged);
             let mut grace_is_over = false;
             while let Some(due) = self.state.deadlines.pop(second) {
                 grace_is_over |= due == Due::Grace;
-                self.state.reach_due(due, Micros::from_seconds(second), &mut self.touched);
+                self.state.reach_due(due, at, &mut self.touched);
             }
-            self.compare_touched(Micros::from_seconds(second), Some(second));
+            self.compare_touched(at, Some(second));
             if grace_is_over {
                 self.end_grace(second);
             }

@@ -17,6 +17,22 @@ fn the_second_of_an_expiry_still_belongs_to_it() {
 }
 
 #[test]
+fn what_is_gone_has_no_deadline() {
+    let (mut driven, _, _) = Driven::small();
+    let row = PolicyRow { conditions: during(&["F/10:00:00-10:00:10/UTC"]), ..policy("g1", "r1") };
+    driven.commit(vec![
+        insert("f1", flow("r1", Some(NOW + 10))),
+        update("t2", token(None, Some(NOW + 20))),
+        update("p1", row),
+    ]);
+    assert_eq!(driven.account.next_deadline(), Some(Micros::from_seconds(NOW + 11)));
+    driven.commit(vec![delete("f1"), update("p1", policy("g1", "r1"))]);
+    assert_eq!(driven.account.next_deadline(), Some(Micros::from_seconds(NOW + 21)));
+    driven.commit(vec![update("t2", token(None, None))]);
+    assert_eq!(driven.account.next_deadline(), None);
+}
+
+#[test]
 fn fractions_of_an_expiry_are_cut() {
     let (mut driven, _, _) = Driven::small();
     let row = FlowRow { expires_at: Some(Micros(NOW * 1_000_000 + 10_999_999)), ..flow("r1", None) };
@@ -83,6 +99,17 @@ fn deadlines_that_are_handled_late_are_handled_one_by_one() {
     let row = PolicyRow { conditions: during(&["F/10:00:00-10:00:10,10:00:20-10:00:30/UTC"]), ..policy("g1", "r1") };
     driven.commit(vec![update("p1", row)]);
     assert_eq!(driven.until(NOW + 60), ["deleted r1 @11", "created r1 @20", "deleted r1 @31"]);
+}
+
+/// A row that had expired when it came has a deadline in the past, when another window was open.
+#[test]
+fn a_deadline_that_has_passed_opens_nothing() {
+    let (mut driven, _, _) = Driven::small();
+    let row = PolicyRow { conditions: during(&["F/10:00:00-10:00:10/UTC"]), ..policy("g1", "r1") };
+    driven.commit(vec![update("p1", row)]);
+    assert_eq!(driven.until(NOW + 60), ["deleted r1 @11"]);
+    assert!(driven.commit(vec![insert("f1", flow("r1", None)), insert("f2", flow("r1", Some(NOW + 5)))]).is_empty());
+    assert!(driven.until(NOW + 61).is_empty());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Flows that end for good, and flows that are announced before their rows come.
 
-use penstock_access::account::Options;
+use std::sync::Arc;
+
+use penstock_access::account::{Account, Options};
 use penstock_access::authorize::{Answer, NewFlow, Request};
 use penstock_access::change::Action;
 use penstock_access::rows::*;
@@ -259,11 +261,41 @@ fn nothing_is_announced_that_is_not_granted() {
 
 #[test]
 fn announced_flows_do_not_outlive_a_restart() {
-    let (driven, _) = announced();
+    let (mut driven, _) = announced();
+    driven.commit(vec![insert("f2", flow("r1", Some(NOW + 50)))]);
     let snapshot = driven.account.snapshot();
-    assert!(snapshot.rows.iter().all(|row| row.table != Table::Flows));
-    let acts = driven.commits;
-    assert_eq!((acts, snapshot.position), (1, driven.account.position()));
+    let own = id("x1").to_string();
+    driven.account = Account::restore(&own, Arc::new(Options::default()), &snapshot, driven.micros());
+    driven.know();
+    driven.account.subscribe_gateway(id("w1"), None, driven.micros()).unwrap();
+    assert_eq!(driven.pushes(), [format!("gateway init [c1 r1 {}]", NOW + 50)]);
+}
+
+#[test]
+fn what_ended_before_its_row_came_has_ended_after_a_restart() {
+    let (mut driven, _) = announced();
+    driven.commit(vec![update("r1", elsewhere())]);
+    let snapshot = driven.account.snapshot();
+    let own = id("x1").to_string();
+    driven.account = Account::restore(&own, Arc::new(Options::default()), &snapshot, driven.micros());
+    driven.commit(vec![insert("f1", flow("r1", None))]);
+    assert_eq!(driven.ended(), ["f1"]);
+    driven.account.start_over(driven.micros());
+    assert!(driven.account.snapshot().rows.is_empty());
+}
+
+/// Where the rows come again, an announced flow that ended before its row came is not live by that row.
+#[test]
+fn what_ended_before_its_row_came_has_ended_after_a_rebuild() {
+    let (mut driven, _) = announced();
+    driven.commit(vec![update("r1", elsewhere())]);
+    driven.ended();
+    driven.account.start_over(driven.micros());
+    driven.commits = 0;
+    driven.commit(small_world());
+    driven.commit(vec![update("r1", elsewhere())]);
+    driven.commit(vec![insert("f1", flow("r1", None))]);
+    assert_eq!(driven.ended(), ["f1"]);
 }
 
 #[test]

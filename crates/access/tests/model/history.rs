@@ -44,7 +44,9 @@ impl Choices {
     /// One of the ids of a letter.
     pub fn id(&mut self, letter: &str) -> Uuid {
         let count = COUNTS.iter().find(|(of, _, _)| *of == letter).expect("a letter").2;
-        id(&format!("{letter}{}", 1 + self.below(count)))
+        // The first of each table are those that reach something.
+        let number = if self.one_in(2) { 0 } else { self.below(count) };
+        id(&format!("{letter}{}", 1 + number))
     }
 }
 
@@ -73,7 +75,7 @@ const WRITTEN: [&str; 26] = [
 
 /// A random row of a table.
 fn random_row(letter: &str, choices: &mut Choices, now: i64) -> Row {
-    let live = !choices.one_in(6);
+    let live = !choices.one_in(12);
     match letter {
         "x" => Row::Account(AccountRow {
             live: live || !choices.one_in(3),
@@ -110,7 +112,9 @@ fn random_row(letter: &str, choices: &mut Choices, now: i64) -> Row {
             group: choices.id("s"),
             last_used_token: Some(choices.id("t")),
             ipv4: choices.of(&[gateway("s1").ipv4, gateway("s1").ipv4, None]),
-            last_seen_version: choices.of(&[Some("1.4.0"), Some("1.4.1"), Some("1.1.0"), None]).map(Arc::from),
+            last_seen_version: choices
+                .of(&[Some("1.4.0"), Some("1.4.1"), Some("1.1.0"), Some("1.1.0"), None])
+                .map(Arc::from),
             coordinates: choices.of(&[None, Some((50.1, 30.0)), Some((10.0, 10.0))]),
             ..gateway("s1")
         }),
@@ -167,16 +171,16 @@ fn random_resource(live: bool, choices: &mut Choices) -> ResourceRow {
 }
 
 fn random_conditions(choices: &mut Choices) -> Option<Arc<[Option<Json>]>> {
-    if choices.one_in(12) {
+    if choices.one_in(20) {
         return None;
     }
-    let count = choices.of(&[0, 0, 0, 1, 1, 2]);
+    let count = choices.of(&[0, 0, 1, 1, 1, 2]);
     Some((0..count).map(|_| random_condition(choices)).collect())
 }
 
 fn random_condition(choices: &mut Choices) -> Option<Json> {
     let provider = id("o1").to_string();
-    match choices.below(9) {
+    match choices.below(12) {
         0 => condition("remote_ip_location_region", "is_in", &["UA", "DE"]),
         1 => condition("remote_ip_location_region", "is_not_in", &["US"]),
         2 => condition("provider_id", "is_in", &[&provider]),
@@ -185,13 +189,16 @@ fn random_condition(choices: &mut Choices) -> Option<Json> {
         5 => condition("weather", "is_in", &["rain"]),
         6 if choices.one_in(3) => None,
         _ => {
+            // The same ranges every day.
             let ranges = choices.of(&[
-                &["F/10:00:00-10:00:30/UTC"][..],
-                &["F/09:00:00-11:00:00,11:00:00-12:00:00/UTC"],
-                &["F/10:00:05-10:00:20,10:00:40-11:00:00/UTC", "S/true/UTC"],
-                &["F/true/UTC", "S/true/UTC", "U/00:00:00-08:00:00/UTC"],
+                "10:00:00-10:00:30,10:00:45-10:20:00,12:00:00-23:00:00",
+                "00:00:00-11:00:00,11:00:00-12:00:00",
+                "true",
+                "00:00:00-10:10:00,10:10:01-10:30:00,20:00:00-23:59:59",
             ]);
-            condition("current_utc_datetime", "is_in_day_of_week_time_ranges", ranges)
+            let days: Vec<String> = "MTWRFSU".chars().map(|day| format!("{day}/{ranges}/UTC")).collect();
+            let ranges: Vec<&str> = days.iter().map(String::as_str).collect();
+            condition("current_utc_datetime", "is_in_day_of_week_time_ranges", &ranges)
         }
     }
 }
@@ -259,10 +266,13 @@ pub fn random_commit(number: u64, model: &Model, choices: &mut Choices, now: i64
 }
 
 fn random_act(model: &Model, choices: &mut Choices, now: i64, draft: &mut Draft) {
-    if choices.one_in(25) {
-        return reload(model, choices, draft);
+    if choices.one_in(3) {
+        return heal(model, choices, draft);
     }
     if choices.one_in(40) {
+        return reload(model, choices, draft);
+    }
+    if choices.one_in(120) {
         let (_, table, _) = choices.of(&COUNTS);
         return draft.push(choices.of(&[table, Table::ResourceConnections]), Action::Truncate);
     }
@@ -275,19 +285,45 @@ fn random_act(model: &Model, choices: &mut Choices, now: i64, draft: &mut Draft)
         letter => (crate::build::table(letter), RowId::Id(choices.id(letter))),
     };
     let held = model.rows.contains_key(&(table, key));
-    if held && choices.one_in(4) {
+    if held && choices.one_in(7) {
         draft.push(table, Action::Delete(key));
         return cascade(model, key, choices, draft);
     }
     let row = if letter == "n" { Row::ResourceConnection } else { random_row(letter, choices, now) };
-    // A flow's names rarely change.
+    // What rows name, and addresses, change less often than the rest.
     let row = match (row, model.rows.get(&(table, key))) {
         (Row::Flow(new), Some((_, Row::Flow(old)))) if !choices.one_in(4) => {
             Row::Flow(FlowRow { expires_at: new.expires_at, ..old.clone() })
         }
+        (Row::Resource(new), Some((_, Row::Resource(old)))) if !choices.one_in(3) => {
+            Row::Resource(ResourceRow { kind: old.kind, address: old.address.clone(), ip_stack: old.ip_stack, ..new })
+        }
+        (Row::Policy(new), Some((_, Row::Policy(old)))) if !choices.one_in(3) => {
+            Row::Policy(PolicyRow { group: old.group, resource: old.resource, ..new })
+        }
         (row, _) => row,
     };
     draft.push(table, if held { Action::Update(key, row) } else { Action::Insert(key, row) });
+}
+
+/// Whatever is missing of the first world, or not live, or was changed, is as it was: else soon nobody reaches anything.
+fn heal(model: &Model, choices: &mut Choices, draft: &mut Draft) {
+    let mut lost = |change: &Change| {
+        let (key, row) = match &change.action {
+            // Whose expiry would have passed by now.
+            Action::Insert(key, Row::Flow(row)) => (*key, Row::Flow(FlowRow { expires_at: None, ..row.clone() })),
+            Action::Insert(key, row) => (*key, row.clone()),
+            other => panic!("the first commit only inserts: {other:?}"),
+        };
+        match model.rows.get(&(change.table, key)) {
+            None => Some((change.table, Action::Insert(key, row))),
+            Some((_, Row::Policy(held))) if held.live && !choices.one_in(8) => None,
+            Some((_, held)) if *held != row && !choices.one_in(3) => Some((change.table, Action::Update(key, row))),
+            Some(_) => None,
+        }
+    };
+    let lost: Vec<(Table, Action)> = first_commit().changes.iter().filter_map(&mut lost).collect();
+    lost.into_iter().take(3).for_each(|(table, action)| draft.push(table, action));
 }
 
 /// Rows that name a deleted row go with it.

@@ -113,6 +113,17 @@ fn a_pair_that_lapsed_meanwhile_is_authorised_anew() {
     assert_eq!(driven.know(), ["fresh", "fresh", format!("authorize c1 r1 {}", NOW + 100).as_str()]);
 }
 
+/// The same where nothing was compared meanwhile.
+#[test]
+fn a_pair_that_lapsed_elsewhere_is_authorised_anew() {
+    let (mut driven, _, _) = Driven::small();
+    driven.commit(vec![insert("f1", flow("r1", Some(NOW + 10)))]);
+    driven.unknown(Reason::NotAssigned);
+    assert!(driven.commit(vec![update("f1", flow("r1", Some(NOW + 100)))]).is_empty());
+    assert!(driven.until(NOW + 20).is_empty());
+    assert_eq!(driven.know(), ["fresh", "fresh", format!("authorize c1 r1 {}", NOW + 100).as_str()]);
+}
+
 #[test]
 fn time_revokes_also_what_is_not_known() {
     let (mut driven, _, _) = Driven::small();
@@ -200,6 +211,32 @@ fn serving_stale_is_a_choice() {
     assert_eq!(driven.commit(vec![insert("f1", flow("r1", None))]), ["authorize c1 r1"]);
     driven.quarantine();
     assert_eq!(driven.answer(), Answer::Unavailable { reason: Reason::Quarantined });
+}
+
+/// A choice that ends with the grace.
+#[test]
+fn grace_ends_also_what_is_served() {
+    let options = Options { serve_stale: true, stale_grace_us: Some(5_000_000), ..Options::default() };
+    let (mut driven, _, _) = Driven::small_with(options);
+    driven.commit(vec![insert("f1", flow("r1", None))]);
+    driven.unknown(Reason::Stale);
+    assert_eq!(driven.until(NOW + 5), ["reject c1 r1 @5"]);
+    assert_eq!(driven.answer(), Answer::Unavailable { reason: Reason::Stale });
+    assert!(driven.commit(vec![insert("f2", flow("r1", None))]).is_empty());
+    assert_eq!(driven.know(), ["fresh", "fresh", "authorize c1 r1"]);
+}
+
+/// Rows that were applied one after the other and settled by nobody have their deadlines nevertheless.
+#[test]
+fn what_becomes_known_has_deadlines() {
+    let (mut driven, _, _) = Driven::small();
+    driven.account.start_over(driven.micros());
+    let mut acts = small_world();
+    acts.push(update("p1", PolicyRow { conditions: during(&["F/10:00:00-10:00:10/UTC"]), ..policy("g1", "r1") }));
+    driven.account.apply(&commit(1, acts), driven.micros());
+    driven.pushes();
+    driven.know();
+    assert_eq!(driven.until(NOW + 11), ["deleted r1 @11"]);
 }
 
 /// While all is read again nothing is compared; then clients get one difference, and gateways begin anew.

@@ -207,7 +207,7 @@ impl GatewaySide {
             }
         }
         // The gateway ends by itself what has lapsed.
-        self.pairs.retain(|pair, sent| new.contains_key(pair) || !expired(sent.until, now));
+        self.pairs.retain(|_, sent| !expired(sent.until, now));
         for (pair, sent) in &self.pairs {
             let new = new.get(pair).unwrap_or_else(|| panic!("{pair:?} was not rejected"));
             assert_eq!((sent.since, &sent.peer), (new.since, &new.peer));

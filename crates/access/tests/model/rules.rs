@@ -102,6 +102,34 @@ fn what_changes_how_things_look() {
 }
 
 #[test]
+fn a_site_that_is_gone_is_shown_no_more() {
+    for gone in [delete("s2"), update("s2", GatewayGroupRow { live: false, ..site("two") }), disconnect("r1", "s2")] {
+        let (mut driven, _, _) = Driven::small();
+        driven.commit(vec![insert("s2", site("two")), connect("r1", "s2")]);
+        assert_eq!(driven.commit(vec![gone.clone()]), ["deleted r1", "created r1"], "{gone:?}");
+    }
+}
+
+#[test]
+fn who_a_client_is_may_change_what_it_is_given() {
+    let provider = id("o1").to_string();
+    let only =
+        PolicyRow { conditions: Some([condition("provider_id", "is_in", &[&provider])].into()), ..policy("g1", "r1") };
+    let identity = |live, provider| AuthIdentityRow { live, provider: id(provider) };
+    let (mut driven, _, _) = Driven::small();
+    driven.commit(vec![update("p1", only), update("c1", ClientRow { identity: Some(id("i1")), ..client("a1") })]);
+    assert!(driven.commit(vec![insert("i1", identity(true, "o1"))]).is_empty());
+    assert_eq!(driven.commit(vec![insert("o1", AuthProviderRow { live: true })]), ["created r1"]);
+    assert_eq!(driven.commit(vec![update("o1", AuthProviderRow { live: false })]), ["deleted r1"]);
+    assert_eq!(driven.commit(vec![update("o1", AuthProviderRow { live: true })]), ["created r1"]);
+    assert_eq!(driven.commit(vec![update("i1", identity(false, "o1"))]), ["deleted r1"]);
+    assert_eq!(driven.commit(vec![update("i1", identity(true, "o1"))]), ["created r1"]);
+    assert_eq!(driven.commit(vec![update("i1", identity(true, "o2"))]), ["deleted r1"]);
+    assert_eq!(driven.commit(vec![update("i1", identity(true, "o1"))]), ["created r1"]);
+    assert_eq!(driven.commit(vec![update("c1", client("a1"))]), ["deleted r1"]);
+}
+
+#[test]
 fn a_move_between_sites_is_an_update_for_clients_that_take_it() {
     let (mut driven, _, _) = Driven::small();
     let options = ClientOptions { can_move_sites: true };
