@@ -230,11 +230,47 @@ fn conditions_are_anded_and_the_earliest_expiry_counts_in_whatever_order() {
 }
 
 #[test]
+fn a_window_lasts_as_long_as_every_condition_says_the_same() {
+    let at = |time: &str| at(time).seconds();
+    let (day, morning, monday) = (times(&["F/true/UTC"]), times(&["F/9-11/UTC"]), times(&["M/true/UTC"]));
+    let (midnight, nine, past_eleven) = ("2021-01-01T00:00:00Z", "2021-01-01T09:00:00Z", "2021-01-01T11:00:01Z");
+    for (elements, from, until, open) in [
+        (vec![day.clone()], midnight, "2021-01-02T00:00:00Z", Some(at("2021-01-01T23:59:59Z"))),
+        (vec![day.clone(), morning.clone()], nine, past_eleven, Some(at("2021-01-01T11:00:00Z"))),
+        (vec![morning.clone(), day.clone()], nine, past_eleven, Some(at("2021-01-01T11:00:00Z"))),
+        // Monday was too long ago to say since when it is closed.
+        (vec![morning.clone(), monday.clone()], FRIDAY_10, past_eleven, None),
+        (vec![monday, morning, day], FRIDAY_10, past_eleven, None),
+    ] {
+        let (conditions, _) = compiled(elements.clone());
+        let expected = Window { from: at(from), until: Some(at(until)), open: open.map(Some) };
+        assert_eq!(conditions.window_at(Micros::from_seconds(at(FRIDAY_10))), expected, "{elements:?}");
+    }
+}
+
+#[test]
+fn lists_are_in_no_order() {
+    let regions = ["US", "FR", "DE", "UA", "AT"];
+    let ids: Vec<Uuid> = [5, 3, 1, 4, 2].map(Uuid::from_u128).into();
+    let (conditions, _) = compiled(vec![
+        one("remote_ip_location_region", "is_in", json!(regions)),
+        one("provider_id", "is_in", json!(ids.iter().map(Uuid::to_string).collect::<Vec<_>>())),
+    ]);
+    for region in regions {
+        for id in &ids {
+            let facts = Facts { region: Some(region), provider: Some(*id), ..NOBODY };
+            assert!(conditions.client_holds(&facts, &Options::default()), "{region} {id}");
+        }
+    }
+}
+
+#[test]
 fn null_denies_and_is_no_problem() {
     let open = Some(one("client_verified", "is", json!(["false"])));
     for elements in [None, Some(vec![None]), Some(vec![open.clone(), None]), Some(vec![None, open])] {
         let (conditions, problems) = Conditions::compile(&elements.clone().map(Arc::from));
         assert_eq!(conditions.evaluate(&NOBODY, at(FRIDAY_10), &Options::default()), Verdict::Fails, "{elements:?}");
+        assert!(!conditions.client_holds(&NOBODY, &Options::default()), "{elements:?}");
         assert!(problems.is_empty(), "{elements:?}");
         assert_eq!(conditions.window_at(at(FRIDAY_10)), Window::always(false), "{elements:?}");
     }

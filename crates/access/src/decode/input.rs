@@ -105,7 +105,8 @@ mod tests {
         assert_eq!(Input(&[2, 0xff]).text(), Err(Malformed));
         assert_eq!(Input(&[1, 2, 3]).array::<4>(), Err(Malformed));
         assert_eq!(Input(&[4, 0, 0]).block(), Ok(2));
-        assert_eq!(Input(&[3, 4, 0, 0]).block(), Ok(2));
+        let mut sized = Input(&[3, 4, 0, 0]);
+        assert_eq!((sized.block(), sized.0), (Ok(2), [0, 0].as_slice()));
         assert_eq!(Input(&[4, 0]).block(), Err(Malformed));
         assert_eq!(Input(&[0]).block(), Ok(0));
         assert_eq!(Input(&[255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0]).block(), Err(Malformed));

@@ -153,6 +153,17 @@ fn enumerations_have_the_values_that_are_known() {
 }
 
 #[test]
+fn a_client_is_verified_by_what_is_known() {
+    for (cell, expected) in
+        [(Cell::Null, false), (Cell::Unchanged, false), (text("2021-01-01 00:00:00"), true), (text("-infinity"), true)]
+    {
+        let event = decode(Table::Clients, &with(Table::Clients, "verified_at", cell.clone()));
+        let Action::Update(_, Row::Client(row)) = event.action else { panic!("{event:?}") };
+        assert_eq!(row.verified, expected, "{cell:?}");
+    }
+}
+
+#[test]
 fn only_the_internet_has_no_address() {
     for (kind, expected) in [("internet", true), ("dns", false), ("cidr", false), ("ip", false)] {
         let mut cells = with(Table::Resources, "type", text(kind));

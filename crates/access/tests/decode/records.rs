@@ -253,6 +253,7 @@ fn schemas_of_the_domain_that_the_bridge_cannot_have_written_are_refused() {
             r#""name":"psk_base","type":["null","string"]"#,
             r#""name":"psk_base","type":{"type":"fixed","name":"f","size":4}"#,
         ),
+        envelope.replace(r#""name":"Transaction","namespace":"penstock.wire""#, r#""name":"penstock.wire.Source""#),
     ] {
         assert!(schema != key && schema != envelope, "nothing was replaced");
         let mut schemas = Schemas::default();
