@@ -77,6 +77,8 @@ pub(super) async fn session(
 ) -> (SessionEnd, StatusUpdate) {
     match open(connection, shell, start, suspect, fresh, clock, shutdown).await {
         Ok(streaming) => {
+            // The first progress may be written from here on: the slot belongs to it.
+            shell.catalog.lock().await.keep_slot();
             let (end, status) = streaming.run(connection, shutdown).await;
             if status.flushed != EndLsn::default() {
                 *fresh = None;
