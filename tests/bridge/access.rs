@@ -79,7 +79,9 @@ fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
     std::fs::write(&file, text).expect("write the configuration");
     let access = runtime.block_on(Access::connect(&Config::load(&file).expect("a configuration")));
     let access = access.expect("connect");
-    wait("the state to be complete", PATIENCE, || access.doubt(ACCOUNT).is_none() && access.show(ACCOUNT).is_some())
+    // The policy is what was inserted last.
+    let is_complete = || access.show(ACCOUNT).is_some_and(|show| show.tables["policies"] == 1);
+    wait("the state to be complete", PATIENCE, || is_complete() && access.doubt(ACCOUNT).is_none())
         .unwrap_or_else(|late| panic!("{late}: {:?}\n{}", access.health(), scene.bridge.log()));
     access
 }
@@ -139,7 +141,8 @@ fn a_bridge_that_stands_still_is_noticed_and_one_that_goes_on_is_believed_again(
     let (scene, runtime) = (scene(), runtime());
     let access = consumer(&scene, &runtime);
     let mut channel = access.subscribe_client(CLIENT, Some(TOKEN), ClientOptions::default());
-    assert!(matches!(next(&runtime, &mut channel), Push::ClientInit { .. }));
+    let init = next(&runtime, &mut channel);
+    assert!(matches!(init, Push::ClientInit { .. }), "{init:?}");
     scene.bridge.signal("STOP");
     let stale = next(&runtime, &mut channel);
     assert!(matches!(stale, Push::Stale { reason: Reason::Stale, as_of: Some(_) }), "{stale:?}");
