@@ -34,5 +34,7 @@ pub enum Kind<T> {
     /// Key or value mean nothing to this reader.
     Undecodable {
         reason: String,
+        /// Whose newest version this is, where the key tells it: what is known of the row is not true any more.
+        row: Option<T>,
     },
 }

@@ -168,7 +168,13 @@ impl<T> Transaction<T> {
             (Kind::Tombstone(row), Some(account)) => self.put(account, entry(Effect::Tombstone(row))),
             (Kind::Row(_) | Kind::Tombstone(_), None) => notices.push(poison(None, "a row of no account")),
             (Kind::Skipped, _) => {}
-            (Kind::Undecodable { reason }, account) => notices.push(poison(account, &reason)),
+            (Kind::Undecodable { reason, row }, account) => {
+                notices.push(poison(account.clone(), &reason));
+                // An older version must not go on granting what this one may have taken.
+                if let (Some(row), Some(account)) = (row, account) {
+                    self.put(account, entry(Effect::Tombstone(row)));
+                }
+            }
             (Kind::Control(control), _) => match self.control(control, position, offset) {
                 Ok(notice) => notices.extend(notice),
                 Err((account, reason)) => notices.push(poison(account, reason)),

@@ -8,6 +8,7 @@ use penstock_wire::framing;
 use penstock_wire::header::Header;
 
 use super::problem::{Problem, ProblemKind};
+use crate::change::Action;
 use crate::decode::{DecodeError, Event, Names, Schemas};
 use crate::partition::{Kind, Record};
 
@@ -82,7 +83,7 @@ impl Written {
 
     fn control(&self, raw: &RawRecord<'_>) -> Result<Kind<Event>, UnknownSchema> {
         let Ok((id, body)) = framing::split(raw.value.unwrap_or_default()) else {
-            return Ok(Kind::Undecodable { reason: "a control record that is not framed".to_owned() });
+            return Ok(Kind::Undecodable { reason: "a control record that is not framed".to_owned(), row: None });
         };
         let reason = match (self.writers.get(&id), self.broken.get(&id)) {
             (Some(writer), _) => match Control::decode_with(writer, body) {
@@ -92,7 +93,7 @@ impl Written {
             (None, Some(reason)) => format!("schema {id}: {reason}"),
             (None, None) => return Err(UnknownSchema(id)),
         };
-        Ok(Kind::Undecodable { reason })
+        Ok(Kind::Undecodable { reason, row: None })
     }
 
     fn row(&self, raw: &RawRecord<'_>) -> Result<(Option<std::sync::Arc<str>>, Kind<Event>), UnknownSchema> {
@@ -101,7 +102,7 @@ impl Written {
             Err(error) => {
                 let reason = self.reason(error)?;
                 let account = framing::split(raw.key).ok().and_then(|(_, body)| account_of_key(body).ok());
-                return Ok((account.map(Into::into), Kind::Undecodable { reason }));
+                return Ok((account.map(Into::into), Kind::Undecodable { reason, row: None }));
             }
         };
         let account = Some(key.account.into());
@@ -109,7 +110,11 @@ impl Written {
             Ok(None) => Kind::Skipped,
             Ok(Some(event)) if raw.value.is_none() => Kind::Tombstone(event),
             Ok(Some(event)) => Kind::Row(event),
-            Err(error) => Kind::Undecodable { reason: self.reason(error)? },
+            Err(error) => {
+                let gone =
+                    |(table, id)| Event { table, action: Action::Delete(id), written: None, problems: Vec::new() };
+                Kind::Undecodable { reason: self.reason(error)?, row: key.row.map(gone) }
+            }
         };
         Ok((account, kind))
     }

@@ -224,7 +224,7 @@ fn poison_quarantines_its_account_or_everyone_until_a_reload_that_began_later_an
 
 #[test]
 fn undecodable_records_quarantine_like_dead_letters() {
-    let undecodable = || Kind::Undecodable { reason: "no such type".to_owned() };
+    let undecodable = || Kind::Undecodable { reason: "no such type".to_owned(), row: None };
     let no_begin = Control { begin: None, ..Control::reload(ControlKind::ReloadEnd, &scope(":a"), at(1, 1, 8)) };
     let late_begin = Control::reload(ControlKind::ReloadEnd, &scope(""), at(1, 20, 8));
     let no_table =
@@ -272,15 +272,25 @@ fn an_epoch_that_does_not_say_what_it_follows_is_poison() {
 fn rows_beside_poison_are_applied() {
     let (mut reader, mut stream) = following(COMMITTED);
     let mut records = stream.commit(20, &["a:one", "a:two"]);
-    records[1].kind = Kind::Undecodable { reason: "no such type".to_owned() };
+    records[1].kind = Kind::Undecodable { reason: "no such type".to_owned(), row: None };
     assert_eq!(read(&mut reader, records).words(), [["one"]], "revocations among them must not wait");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_dropped_where_its_key_can() {
+    let (mut reader, mut stream) = following(COMMITTED);
+    let mut records = stream.commit(20, &["a:one", "a:two"]);
+    records[1].kind = Kind::Undecodable { reason: "no such type".to_owned(), row: Some("two") };
+    let given = read(&mut reader, records);
+    let effects: Vec<_> = given.transactions[0].entries("a").map(|entry| entry.effect.clone()).collect();
+    assert_eq!(effects, [Effect::Row("one"), Effect::Tombstone("two")], "its older version may grant what it takes");
 }
 
 #[test]
 fn poison_is_known_before_its_transaction_and_a_reload_counts_after_it() {
     let (mut reader, mut stream) = following(COMMITTED);
     let mut records = stream.commit(20, &["a:one", "a:two"]);
-    records[1].kind = Kind::Undecodable { reason: "no such type".to_owned() };
+    records[1].kind = Kind::Undecodable { reason: "no such type".to_owned(), row: None };
     let [begun, ended] = stream.reload(30, ":a");
     records.extend([begun, ended]);
     let transactions = |reader: &mut Reader| loop {

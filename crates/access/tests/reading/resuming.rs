@@ -108,7 +108,7 @@ fn doubts_and_reloads_are_kept() {
     let letter: Write = |stream| vec![stream.dead_letter(20, Some("a"), "t")];
     let of_nobody: Write = |stream| vec![stream.dead_letter(20, None, "t")];
     let unreadable: Write =
-        |stream| vec![stream.record(20, 8, true, Some("a"), Kind::Undecodable { reason: String::new() })];
+        |stream| vec![stream.record(20, 8, true, Some("a"), Kind::Undecodable { reason: String::new(), row: None })];
     let half_proven: Write = |stream| {
         let begin = Some(stream.last);
         let mut records = vec![stream.epoch(2, begin, "incomplete: slot lost")];

@@ -146,7 +146,7 @@ impl Source {
             }
             28 => {
                 self.rows.insert(place, value);
-                let kind = Kind::Undecodable { reason: "garbled".to_owned() };
+                let kind = Kind::Undecodable { reason: "garbled".to_owned(), row: None };
                 records.push(row(seq, partition, &account, kind));
             }
             29 => {
