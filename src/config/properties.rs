@@ -32,6 +32,7 @@ const OWNED: &[(&[&str], &str)] = &[
     (&["message.max.bytes", "message.copy.max.bytes"], "set limits.record_bytes_max"),
     (&["queue.buffering.max.messages", "queue.buffering.max.kbytes"], "set limits.in_flight_bytes_max"),
     (&["allow.auto.create.topics"], "topics are created by penstock setup, with the settings they need"),
+    (&["client.rack"], "progress is read from leaders: a follower can end before the newest record"),
     (&["isolation.level"], "progress is always read with read_committed"),
     (
         &["group.id", "group.instance.id", "enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store"],
@@ -43,6 +44,9 @@ const OWNED: &[(&[&str], &str)] = &[
 /// Names whose values are passwords or private keys.
 const SECRET: &[&str] = &[
     "sasl.password",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.client.credentials.client.secret",
     "sasl.oauthbearer.client.secret",
     "sasl.oauthbearer.config",
     "ssl.key.password",
@@ -72,6 +76,7 @@ mod tests {
             "request.required.acks",
             "message.timeout.ms",
             "isolation.level",
+            "client.rack",
             "partitioner",
         ] {
             assert!(refusal(name).is_some(), "{name}");
@@ -80,6 +85,20 @@ mod tests {
             ["security.protocol", "sasl.mechanism", "ssl.ca.location", "client.id", "linger.ms", "compression.type"]
         {
             assert!(refusal(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_takes_as_a_secret_is_one() {
+        for name in [
+            "sasl.password",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.client.credentials.client.secret",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.assertion.private.key.pem",
+            "ssl.key.pem",
+        ] {
+            assert!(is_secret(name), "{name}");
         }
     }
 }

@@ -251,8 +251,8 @@ fn registry(reader: &mut Reader<'_>) -> Registry {
     if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
         reader.refuse(&origin, URL, "it does not begin with http:// or https://", "write http://host:8081");
     }
-    let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
-    if authority.contains('@') {
+    // Wherever it stands: a / in a password ends the part that users stand in, and the address is told in errors.
+    if url.contains('@') {
         reader.refuse(&origin, URL, "it holds a user", "set registry.user and registry.password_file");
     }
     let login = match (reader.text(USER), reader.password(USER.0)) {

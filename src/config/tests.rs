@@ -236,6 +236,20 @@ fn values_that_make_no_sense_are_refused_with_a_remedy() {
 }
 
 #[test]
+fn addresses_with_a_password_are_refused_without_showing_it() {
+    for (variable, address, expected) in [
+        ("PENSTOCK_REGISTRY__URL", "http://u:hunter2@registry", "registry.url: it holds a user"),
+        ("PENSTOCK_REGISTRY__URL", "http://u:hun/ter2@registry", "registry.url: it holds a user"),
+        ("PENSTOCK_SOURCE__URL", "postgres://u:hun?ter2@host/d", "source.url: an @ stands behind a ?"),
+        ("PENSTOCK_SOURCE__URL", "postgres://u:hun?ter2=@host/d", "source.url: an @ stands behind a ?"),
+    ] {
+        let found = problems(load(MINIMAL, &[(variable, address)]));
+        assert!(found.iter().any(|line| line.contains(expected)), "{address}: {found:?}");
+        assert!(found.iter().all(|line| !line.contains("ter2")), "{address}: {found:?}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let found = problems(load("[kafka]\npartitions = 0\n", &[]));
     let keys: Vec<&str> = found.iter().filter_map(|line| line.split(": ").nth(1)).collect();

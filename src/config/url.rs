@@ -34,6 +34,8 @@ pub(super) enum UrlError {
     Percent,
     #[error("its parameter {name:?} is not known; {remedy}")]
     Parameter { name: String, remedy: String },
+    #[error("an @ stands behind a ?; a ? in a user or a password is written %3F, and an @ behind one %40")]
+    Question,
 }
 
 /// Takes the URL apart.
@@ -56,6 +58,10 @@ pub(super) fn parse(url: &str) -> Result<Parts, UrlError> {
         tls_mode: None,
         tls_root_certificate: None,
     };
+    // What follows may be the rest of a password, and is not shown.
+    if parameters.is_some_and(|parameters| parameters.contains('@')) {
+        return Err(UrlError::Question);
+    }
     for parameter in parameters.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = split_off(parameter, '=');
         parts.set(name, decode(value.unwrap_or_default())?)?;
@@ -169,6 +175,9 @@ mod tests {
             ("postgres://h/%+1", UrlError::Percent),
             ("postgres://h/%ff", UrlError::Percent),
             ("postgres://h/%é", UrlError::Percent),
+            ("postgres://u:hunter?2@h/d", UrlError::Question),
+            ("postgres://u:hunter?sslmode=2@h/d", UrlError::Question),
+            ("postgres:///d?user=u&password=p@ss", UrlError::Question),
         ] {
             assert_eq!(line(url), Err(expected), "{url}");
         }

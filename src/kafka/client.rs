@@ -54,9 +54,15 @@ impl Brokers {
         let mut config = self.base();
         let batch_bytes = batch_bytes_max.clamp(1, BATCH_BYTES).to_string();
         // Defaults an operator may have overridden come first; below them is what the guarantees need.
-        for (key, value) in [("compression.type", "lz4"), ("linger.ms", "2"), ("batch.size", &batch_bytes)] {
-            if !self.properties.contains_key(key) {
-                config.set(key, value);
+        // Under either of its names: which of two that mean the same wins is chance.
+        let defaults: [(&[&str], &str); 3] = [
+            (&["compression.type", "compression.codec"], "lz4"),
+            (&["linger.ms", "queue.buffering.max.ms"], "2"),
+            (&["batch.size"], &batch_bytes),
+        ];
+        for (names, value) in defaults {
+            if !names.iter().any(|name| self.properties.contains_key(*name)) {
+                config.set(names[0], value);
             }
         }
         config
@@ -114,5 +120,26 @@ impl IsolationLevel {
             Self::ReadCommitted => "read_committed",
             Self::ReadUncommitted => "read_uncommitted",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_gives_way_to_a_setting_under_its_other_name() {
+        let of = |properties: &[(&str, &str)]| {
+            let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let brokers = Brokers { bootstrap: "b:1".into(), properties, transaction_timeout: Duration::from_secs(1) };
+            let config = brokers.producer("id", BATCH_BYTES);
+            ["compression.type", "compression.codec", "linger.ms", "queue.buffering.max.ms"]
+                .map(|key| config.get(key).map(str::to_owned))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(of(&[]), [some("lz4"), None, some("2"), None]);
+        assert_eq!(of(&[("compression.type", "zstd")]), [some("zstd"), None, some("2"), None]);
+        let other_names = of(&[("compression.codec", "zstd"), ("queue.buffering.max.ms", "9")]);
+        assert_eq!(other_names, [None, some("zstd"), None, some("9")]);
     }
 }

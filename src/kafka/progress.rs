@@ -48,9 +48,16 @@ pub enum ProgressError {
         /// The high watermark.
         end: i64,
     },
-    /// The record under the source's name is no framed Avro.
-    #[error("the progress record at offset {0} is not one: {1}")]
-    Malformed(i64, framing::FramingError),
+    /// The newest record under a source's name is no framed Avro.
+    #[error("the record of {source_name:?} at offset {offset} of the progress topic is no progress: {error}")]
+    Malformed {
+        /// Its key.
+        source_name: String,
+        /// Where it stands.
+        offset: i64,
+        /// What is wrong with its frame.
+        error: framing::FramingError,
+    },
 }
 
 fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> ProgressError {
@@ -66,7 +73,7 @@ pub fn read_newest(readers: &Readers, topic: &str, source_name: &str) -> Result<
         let from = end.saturating_sub(look_back).max(start);
         let newest = newest_from(readers.committed(), topic, from, |key| key == source_name.as_bytes())?;
         if !newest.is_empty() || from == start {
-            return newest.into_values().next().map(Raw::framed).transpose();
+            return newest.into_values().next().map(|raw| raw.framed(source_name)).transpose();
         }
         look_back = look_back.saturating_mul(4);
     }
@@ -84,7 +91,7 @@ pub fn read_others(
     // A source's name is UTF-8: another key is no bridge's. A source whose progress was deleted by hand was given up.
     let named = newest.into_iter().filter_map(|(key, raw)| Some((String::from_utf8(key).ok()?, raw)));
     let known = named.filter(|(_, raw)| !raw.value.is_empty());
-    known.map(|(name, raw)| Ok((name, raw.framed()?))).collect()
+    known.map(|(name, raw)| raw.framed(&name).map(|stored| (name, stored))).collect()
 }
 
 /// A record's offset and value; a tombstone's is empty.
@@ -94,9 +101,10 @@ struct Raw {
 }
 
 impl Raw {
-    fn framed(self) -> Result<Stored, ProgressError> {
+    fn framed(self, source_name: &str) -> Result<Stored, ProgressError> {
+        let (source_name, offset) = (source_name.to_owned(), self.offset);
         let (schema_id, body) =
-            framing::split(&self.value).map_err(|error| ProgressError::Malformed(self.offset, error))?;
+            framing::split(&self.value).map_err(|error| ProgressError::Malformed { source_name, offset, error })?;
         Ok(Stored { schema_id, body: body.to_vec() })
     }
 }

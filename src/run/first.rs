@@ -56,7 +56,8 @@ async fn maker(shell: &Shell) -> Result<Option<i32>, RunError> {
     Ok(shell.catalog.lock().await.slot(shell.slot()).await?.and_then(|slot| slot.maker()))
 }
 
-/// Where [`make`] failed or was not waited for: a slot that nobody knows the beginning of is not left behind.
+/// Where [`make`] failed or was not waited for, or no progress was begun behind it: a slot that nobody knows the beginning of is
+/// not left behind.
 pub(super) async fn unmake(shell: &Shell) {
     let slot = shell.slot();
     let undone = async { shell.catalog.lock().await.undo_slot(slot, UNDO_PATIENCE).await };
@@ -126,7 +127,6 @@ async fn create(shell: &Shell, start: Start) -> Result<Fresh, RunError> {
         Some(rows) => format!("incomplete: rows from before the first start follow by a reload: {rows}"),
     };
     let clock_us = catalog.clock_reading().await?.clock_us;
-    catalog.keep_slot();
     Ok(Fresh { from, load_complete: rows.is_none(), detail, clock_us })
 }
 

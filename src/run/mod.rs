@@ -79,10 +79,12 @@ impl SessionEnd {
 pub async fn run(shell: &Shell, start: Start, shutdown: watch::Receiver<bool>) -> Result<(), RunError> {
     // Read for the process's life, not for a session's: a slot grows fastest while there is none.
     let (readings, clock) = watch::channel(None);
-    tokio::select! {
+    let ended = tokio::select! {
         ended = sessions(shell, start, clock, shutdown) => ended,
         () = clock::read(shell, readings) => unreachable!("the clock is read as long as the sessions listen"),
-    }
+    };
+    first::unmake(shell).await;
+    ended
 }
 
 async fn sessions(

@@ -36,6 +36,7 @@ use crate::kafka::progress::{ProgressError, Stored, read_newest, read_others};
 use crate::kafka::readers::Readers;
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, TopicsError, describe_with};
+use crate::registry::RegistryError;
 use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
 
 /// SQLSTATE of a slot that another process holds.
@@ -77,6 +78,8 @@ pub(super) async fn session(
 ) -> (SessionEnd, StatusUpdate) {
     match open(connection, shell, start, suspect, fresh, clock, shutdown).await {
         Ok(streaming) => {
+            // The first progress may be written from here on: the slot belongs to it.
+            shell.catalog.lock().await.keep_slot();
             let (end, status) = streaming.run(connection, shutdown).await;
             if status.flushed != EndLsn::default() {
                 *fresh = None;
@@ -326,7 +329,8 @@ pub(super) async fn other_progress(shell: &Shell, readers: &Readers) -> Result<O
     let mut others = Others::new();
     if describe_with(readers.clone(), &shell.names().progress()).await?.is_some() {
         for (name, stored) in read(shell, readers, read_others).await? {
-            others.insert(name, decode(shell, stored).await?);
+            let progress = decode(shell, &name, stored).await?;
+            others.insert(name, progress);
         }
     }
     Ok(others)
@@ -335,7 +339,7 @@ pub(super) async fn other_progress(shell: &Shell, readers: &Readers) -> Result<O
 /// The newest progress of this source.
 async fn newest_progress(shell: &Shell, readers: &Readers) -> Result<Option<Progress>, RunError> {
     match read(shell, readers, read_newest).await? {
-        Some(stored) => decode(shell, stored).await.map(Some),
+        Some(stored) => decode(shell, &shell.config.source.name, stored).await.map(Some),
         None => Ok(None),
     }
 }
@@ -350,7 +354,7 @@ async fn read<T: Send + 'static>(
     let answer = loop {
         let (readers, topic, name) = (readers.clone(), topic.clone(), name.clone());
         let reading = tokio::task::spawn_blocking(move || question(&readers, &topic, &name)).await;
-        match reading.map_err(|error| RunError::ProgressFormat(error.to_string()))? {
+        match reading.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
             Err(error @ ProgressError::OpenTransaction { .. }) => shell.health.waits_for("progress", error.to_string()),
             other => break other?,
         }
@@ -360,12 +364,20 @@ async fn read<T: Send + 'static>(
     Ok(answer)
 }
 
-async fn decode(shell: &Shell, stored: Stored) -> Result<Progress, RunError> {
-    let unreadable = |error: &dyn std::error::Error| RunError::ProgressFormat(super::describe(error));
+async fn decode(shell: &Shell, source_name: &str, stored: Stored) -> Result<Progress, RunError> {
+    let unreadable = |error: &dyn std::error::Error| {
+        RunError::ProgressFormat(format!("{source_name:?}: {}", super::describe(error)))
+    };
     if stored.schema_id == shell.own_schemas.progress {
         return Progress::decode(&stored.body).map_err(|error| unreadable(&error));
     }
-    let text = shell.registry.schema(stored.schema_id, &shell.health).await?;
+    let text = match shell.registry.schema(stored.schema_id, &shell.health).await {
+        Err(RegistryError::Refused { status: 404, .. }) => {
+            let reason = format!("{source_name:?}: the registry knows no schema {}", stored.schema_id);
+            return Err(RunError::ProgressFormat(reason));
+        }
+        text => text?,
+    };
     let writer = WriterSchema::parse(&text).map_err(|error| unreadable(&error))?;
     Progress::decode_with(&writer, &stored.body).map_err(|error| unreadable(&error))
 }

@@ -36,6 +36,9 @@ use crate::source::{Class, ConnectOptions, SourceError};
 /// How long the server may take to say who streams from the slot.
 const SLOT_PATIENCE: Duration = Duration::from_secs(5);
 const CATALOG_PAUSE: Duration = Duration::from_millis(500);
+const FOREIGN_PROGRESS: &str = "If somebody else did, who is no bridge: take the right to write to the progress topic from them. Then \
+     write behind it, under the same key, the newest record that a bridge wrote, byte for byte, or an empty one (a tombstone) where \
+     the key is no source's.";
 
 /// Why the bridge ends although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +64,8 @@ pub enum RunError {
     /// Progress cannot be read.
     #[error("progress")]
     Progress(#[from] ProgressError),
-    /// The stored progress is written in a way this version cannot read.
-    #[error("the progress record cannot be read: {0}")]
+    /// The stored progress is written in a way this version cannot read: whose, and why.
+    #[error("the progress record cannot be read: that of {0}")]
     ProgressFormat(String),
     /// `check` found what must be mended first.
     #[error("{} finding(s) stop the bridge:\n{}", .0.len(), .0.join("\n"))]
@@ -104,7 +107,7 @@ impl RunError {
             Self::Progress(ProgressError::Kafka { .. } | ProgressError::OpenTransaction { .. })
             | Self::SlotUnfinished { .. } => Class::Retry,
             Self::Topics(TopicsError::Refused { .. })
-            | Self::Progress(ProgressError::Malformed(..))
+            | Self::Progress(ProgressError::Malformed { .. })
             | Self::Fault(_)
             | Self::Refused(_)
             | Self::Registry(_)
@@ -128,6 +131,7 @@ impl RunError {
             | Self::SlotUnfinished { .. }
             | Self::Partitions(_)
             | Self::Io { .. } => None,
+            Self::Progress(ProgressError::Malformed { .. }) => Some(FOREIGN_PROGRESS.into()),
             Self::Topics(_) | Self::Progress(_) => {
                 Some("Check kafka.brokers, the credentials in kafka.properties, and that the brokers are up.".into())
             }
@@ -135,7 +139,9 @@ impl RunError {
                 "ALTER PUBLICATION … DROP TABLE {}; keeps later rows of it out. Rows that it holds already stand in the WAL: add \"{table}\" to tables.capture (and take it out of tables.leave_out) to have them delivered, for there is no way past them that says nothing. What must not leave the database of it goes into tables.exclude.",
                 table.to_sql()
             )),
-            Self::ProgressFormat(_) => Some("Run the version of Penstock that wrote it, or a newer one.".into()),
+            Self::ProgressFormat(_) => {
+                Some(format!("If Penstock wrote it, run that version or a newer one. {FOREIGN_PROGRESS}"))
+            }
         }
     }
 }

@@ -33,6 +33,10 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long the end of the process waits for the open transaction to be aborted.
 const ABORT_PATIENCE: Duration = Duration::from_secs(5);
+/// Postgres is called silent after this, if it is asked often enough: each status update asks for an answer.
+const SOURCE_SILENCE_NOTICED: Duration = Duration::from_secs(10);
+/// Status updates that may go without an answer.
+const UNANSWERED_MAX: u32 = 3;
 /// Kafka is called silent after this; `status` and `/readyz` say so.
 const SILENCE_NOTICED: Duration = Duration::from_secs(3);
 /// After this the producer is given up. librdkafka (2.12) can lose its last broker for good: a broker that was frozen
@@ -63,6 +67,8 @@ pub struct Streaming<'a> {
     /// The last reading of the catalog found something that would stop a start.
     stops: bool,
     heard: TokioInstant,
+    /// When Postgres has last sent something, or was last not read.
+    told: TokioInstant,
     shutdown_deadline: Option<TokioInstant>,
 }
 
@@ -130,6 +136,7 @@ impl<'a> Streaming<'a> {
             catalog: Box::pin(catalog_watch::next(shell)),
             stops: false,
             heard: TokioInstant::now(),
+            told: TokioInstant::now(),
             shutdown_deadline: None,
         }
     }
@@ -244,10 +251,12 @@ impl<'a> Streaming<'a> {
                 self.bridge.handle_tick(now);
                 self.backfill.close_unused();
                 self.observe();
+                self.listen_to_source();
                 self.listen()?;
             }
             Wake::Filled(filled) => {
                 filled.map_err(SessionEnd::Source)?;
+                self.told = TokioInstant::now();
                 self.reading = Reading::Settling(TokioInstant::now() + SETTLED_AFTER);
             }
             Wake::Quiet => {
@@ -268,6 +277,20 @@ impl<'a> Streaming<'a> {
         match again && self.stops {
             true => Err(SessionEnd::Run(Box::new(RunError::Findings(stops)))),
             false => Ok(()),
+        }
+    }
+
+    /// Postgres owes an answer and gives none: says so. The connection stays, since a server that decodes a large transaction
+    /// can be silent for long; one that is lost is the socket's to tell.
+    fn listen_to_source(&mut self) {
+        if !self.bridge.wants_wal() {
+            self.told = TokioInstant::now();
+        }
+        let patience = SOURCE_SILENCE_NOTICED.max(self.shell.status_interval() * UNANSWERED_MAX);
+        if self.told.elapsed() > patience {
+            self.shell.health.waits_for("postgres", "it is connected and sends nothing, not even answers".into());
+        } else {
+            self.shell.health.no_longer_waits("postgres");
         }
     }
 

@@ -5,6 +5,7 @@ mod configuration;
 pub mod kafka;
 mod large;
 mod postgres;
+mod progress;
 mod publication;
 mod registry;
 mod registry_certificate;

@@ -1,5 +1,6 @@
 //! DDL that pgoutput does not announce: what the event triggers tell the bridge, and what it does.
 
+mod encodings;
 mod lagging;
 mod names;
 mod partitions;

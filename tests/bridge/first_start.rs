@@ -78,6 +78,25 @@ fn a_first_start_that_is_killed_while_the_slot_is_made_is_followed_by_another() 
     delivers(world);
 }
 
+/// Between the slot and the first progress, for as long as Kafka takes: here it refuses a transaction that may last so long.
+#[test]
+fn a_first_start_that_is_told_to_stop_before_it_has_written_anything_leaves_no_slot() {
+    const OWN: &str = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
+    let mut world = world_on(stack(), TABLE, "");
+    world.set("KAFKA__TRANSACTION_TIMEOUT_MS", "86400000");
+    for command in ["setup", "run"] {
+        let mut bridge = world.spawn(command, &[], &world.database);
+        wait("Kafka to refuse the producer", PATIENCE, || bridge.log().contains("InvalidTransactionTimeout"))
+            .unwrap_or_else(|late| panic!("{late}\n{}", bridge.log()));
+        assert_eq!(ask(&world, OWN), "1");
+        bridge.signal("TERM");
+        assert!(bridge.wait(Duration::from_secs(10)).success(), "{}", bridge.log());
+        assert_eq!(ask(&world, OWN), "0", "{}", bridge.log());
+    }
+    world.set("KAFKA__TRANSACTION_TIMEOUT_MS", "900000");
+    delivers(world);
+}
+
 fn delivers(world: World) {
     let mut scene = Scene::of(world);
     scene.sql(&format!("INSERT INTO t VALUES (1, '{A}', 'one')"));

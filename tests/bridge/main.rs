@@ -1,5 +1,6 @@
 //! The bridge as a process, on real Postgres, Kafka and registry.
 
+mod access;
 mod backfill;
 mod bad_input;
 mod ddl;

@@ -10,6 +10,7 @@ use penstock_testbed::registry::Registry;
 
 use crate::load::{self, Load};
 use crate::reader;
+use crate::scene::{Scene, tell, world_on};
 use crate::world::{Bridge, World, wait};
 
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -112,4 +113,35 @@ fn a_transaction_of_a_million_rows_stays_within_memory() {
     eprintln!("one transaction of 1,000,000 rows; peak memory {peak} MB");
     assert!(peak < MEMORY_MB, "peak memory {peak} MB");
     assert!(bridge.stop().success());
+}
+
+/// A walsender that hangs keeps its connection: the bridge is not ready, and says why.
+#[test]
+fn a_walsender_that_says_nothing_makes_the_bridge_not_ready_until_it_speaks() {
+    const TABLE: &str =
+        "CREATE TABLE t (id int PRIMARY KEY, account_id uuid, v text); ALTER TABLE t REPLICA IDENTITY FULL;";
+    let postgres = Postgres::builder().start().expect("start Postgres");
+    let addresses = Addresses { postgres: postgres.address().clone(), ..shared().expect("the shared stack").clone() };
+    let mut scene = Scene::of(world_on(&addresses, TABLE, ""));
+    let walsenders = postgres.walsender_pids(Some(&scene.world.slot())).expect("ask for walsenders");
+    let signal = |signal: &str| {
+        for pid in &walsenders {
+            let sent = std::process::Command::new("kill").arg(signal).arg(pid.to_string()).status();
+            assert!(sent.expect("run kill").success());
+        }
+    };
+    signal("-STOP");
+    let answered = |scene: &Scene, status: &str, word: &str| {
+        scene.bridge.get("/readyz").is_some_and(|answer| answer.starts_with(status) && answer.contains(word))
+    };
+    let silent = wait("/readyz to say so", Duration::from_secs(30), || answered(&scene, "HTTP/1.1 503", "postgres: "));
+    signal("-CONT");
+    silent.expect("a bridge that hears nothing of Postgres is not ready");
+    wait("/readyz to say so", Duration::from_secs(30), || answered(&scene, "HTTP/1.1 200", "ready"))
+        .expect("it is ready again");
+    let again = postgres.walsender_pids(Some(&scene.world.slot())).expect("ask for walsenders");
+    assert_eq!(walsenders, again, "silence alone ends no connection");
+    scene.sql("INSERT INTO t VALUES (1, NULL, 'after it')");
+    assert_eq!(tell(&scene.records(), &["id"]), ["c (1)"]);
+    scene.stop();
 }

@@ -19,6 +19,7 @@ use crate::servers::{Existing, Servers};
 use crate::{binary, say};
 
 mod backfill;
+mod reload;
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
@@ -27,6 +28,8 @@ pub enum Options {
     Drain(Drain),
     /// Load tables that held rows before.
     Backfill(backfill::Options),
+    /// Load one account again and again, while others change.
+    Reload(reload::Options),
 }
 
 /// Options of the drain.
@@ -61,6 +64,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match options {
         Options::Drain(options) => drain(options),
         Options::Backfill(options) => backfill::run(options),
+        Options::Reload(options) => reload::run(options),
     }
 }
 
@@ -266,9 +270,7 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn receive(database: &Database, slot: &str, end: &str) -> anyhow::Result<Duration> {
-    let program = ["/usr/lib/postgresql/15/bin/pg_recvlogical", "/usr/bin/pg_recvlogical"];
-    let program =
-        program.into_iter().find(|path| Path::new(path).exists()).context("no pg_recvlogical on this machine")?;
+    let program = postgres_program("pg_recvlogical")?;
     let slot_option = format!("--slot={slot}");
     let end_option = format!("--endpos={end}");
     let began = Instant::now();
@@ -281,6 +283,12 @@ fn receive(database: &Database, slot: &str, end: &str) -> anyhow::Result<Duratio
     let elapsed = began.elapsed();
     ensure!(output.status.success(), "pg_recvlogical failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(elapsed)
+}
+
+fn postgres_program(name: &str) -> anyhow::Result<PathBuf> {
+    let folders = ["/usr/lib/postgresql/15/bin", "/usr/bin"];
+    let program = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
+    program.with_context(|| format!("no {name} on this machine"))
 }
 
 /// CPU time (user and system) and peak memory of a living process, as Linux accounts them.

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use penstock_access::account::knowledge::Knowledge;
 use penstock_access::account::{Account, ClientOptions, Options};
 use penstock_access::authorize::{Answer, Request};
 use penstock_access::change::{Action, Change, Commit};
 use penstock_access::channel::Event;
 use penstock_access::channel::push::{Message, Push};
+use penstock_access::knowledge::Knowledge;
 use penstock_access::rows::*;
 use penstock_wire::lsn::CommitLsn;
 use penstock_wire::position::{Position, Seq};

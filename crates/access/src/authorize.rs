@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::access::{Asker, Connectable, View, earlier};
 use crate::account::entries::GatewayEntry;
-use crate::account::knowledge::Reason;
 use crate::account::links::PairFlow;
+use crate::knowledge::Reason;
 use crate::rows::{FlowRow, Micros, last_second};
 use crate::version;
 

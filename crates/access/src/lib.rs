@@ -4,7 +4,7 @@
 //! record ─▶ decode ─▶ partition (order, whole transactions, freshness) ─▶ account.apply ─▶ access ─▶ diff ─▶ channel
 //! ```
 //!
-//! Everything in this crate but `kafka` and the binary is pure: no clock, no socket, no thread. Time is an argument.
+//! Everything in this crate but [`service`] and the binary is pure: no clock, no socket, no thread. Time is an argument.
 
 pub mod account;
 pub mod authorize;
@@ -13,9 +13,13 @@ pub mod channel;
 pub mod conditions;
 pub mod coordinates;
 pub mod decode;
+pub mod knowledge;
+pub mod limits;
+pub mod partition;
 pub mod render;
+pub mod replica;
 pub mod rows;
+pub mod service;
 pub mod version;
 
 mod access;
-mod limits;

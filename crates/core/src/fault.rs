@@ -137,6 +137,14 @@ pub enum TableFault {
         /// The primary key in the catalog.
         found: Vec<String>,
     },
+    /// Rows in the topic belong to accounts by another column.
+    #[error("rows in the topic belong to the accounts in column {pinned:?}, and the configuration asks for {found:?}")]
+    AccountColumn {
+        /// The column that the topic's rows were placed by.
+        pinned: String,
+        /// The one that counts by the configuration.
+        found: String,
+    },
     /// The same key schema has another id.
     #[error(
         "the registry gives its key schema the id {found}, and keys in the topic are written with {pinned}; a table's key bytes never change"
@@ -303,6 +311,9 @@ impl TableFault {
             Self::KeyColumns { pinned, .. } => format!(
                 "Keys already written cannot change. Make ({}) the primary key of {schema}.{table} again, under these names; if rows were written in between, list \"{schema}.{table}\" in tables.accept_missing, too: the table is loaded again behind them. Take it out of the list afterwards. If the table needs the other key, begin a new topic (kafka.topic, source.slot) and load it.",
                 pinned.join(", ")
+            ),
+            Self::AccountColumn { pinned, found } => format!(
+                "If {schema}.{table} had {pinned:?} renamed to {found:?}, list both in its account_column, the older first. If rows are to belong to other accounts, begin a new topic (kafka.topic, source.slot) and load it: nothing in the stream moves the rows that are in this one."
             ),
             Self::KeySchema { pinned, .. } => format!(
                 "Nothing of {schema}.{table} was written with it. Let registry.url be the registry that the topic was written with, or give that one back its schemas: id {pinned} must be this key's. If they are lost, begin a new topic (kafka.topic, source.slot) and load it."

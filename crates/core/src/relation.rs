@@ -82,6 +82,11 @@ impl AccountColumns {
         self.0.iter().map(String::as_str).find(|name| has(name))
     }
 
+    /// Whether the name is one of them.
+    pub fn lists(&self, name: &str) -> bool {
+        self.0.iter().any(|listed| listed == name)
+    }
+
     /// Each in double quotes, as a list in the configuration has them.
     pub fn quoted(&self) -> String {
         let quoted: Vec<String> = self.0.iter().map(|name| format!("{name:?}")).collect();
@@ -251,6 +256,7 @@ pub fn compile(
         |name: &str| relation.columns.iter().position(|c| c.name == name).filter(|_| !own.exclude.contains(name));
     let account = account_columns.of(|name| captured(name).is_some()).and_then(captured);
     let account = account.ok_or_else(|| TableFault::NoAccountColumn(account_columns.clone()))?;
+    check_account(&relation.columns[account].name, account_columns, pin)?;
     let key_names = pin.map_or(&facts.primary_key, |pin| &pin.columns);
     if key_names.is_empty() {
         return Err(TableFault::NoKey);
@@ -346,6 +352,17 @@ pub(crate) fn partial(table: &Relation, other: &Relation) -> Option<Vec<bool>> {
 fn lacking(relation: &Relation, account: usize, key: &[usize]) -> Option<usize> {
     let held = |index: usize| relation.identity != ReplicaIdentity::Nothing && relation.columns[index].in_identity;
     std::iter::once(account).chain(key.iter().copied()).find(|index| !held(*index))
+}
+
+/// Rows that were written by another column's account would stay with it for ever. A renamed column is listed under both names.
+fn check_account(found: &str, columns: &AccountColumns, pin: Option<&KeyPin>) -> Result<(), TableFault> {
+    let pinned = pin.map(|pin| pin.account_column.as_str()).filter(|pinned| !pinned.is_empty());
+    match pinned {
+        Some(pinned) if pinned != found && !columns.lists(pinned) => {
+            Err(TableFault::AccountColumn { pinned: pinned.to_owned(), found: found.to_owned() })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Under REPLICA IDENTITY FULL the stream does not tell the primary key, and a topic whose keys are not unique any more

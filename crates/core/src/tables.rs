@@ -318,6 +318,7 @@ impl Tables {
         // The stream and a backfill can have described two such tables at once.
         self.check_record_name(&table.relation)?;
         let Relation { id, schema, table: name, columns, .. } = &table.relation;
+        let account_column = columns[table.account].name.clone();
         let key_columns: Vec<_> = table.key.iter().map(|index| columns[*index].name.clone()).collect();
         let new = || KeyPin {
             schema: schema.clone(),
@@ -327,6 +328,7 @@ impl Tables {
             ..KeyPin::default()
         };
         let pin = self.key_pins.entry((schema.clone(), name.clone())).or_insert_with(new);
+        pin.account_column = account_column;
         if pin.key_schema_id == 0 {
             (pin.columns, pin.key_schema_id) = (key_columns, key_schema_id);
         }

@@ -96,6 +96,8 @@ pub struct KeyPin {
     pub table_oid: u32,
     /// OIDs of a partitioned table's leaves, rising.
     pub leaves: Vec<u32>,
+    /// The column that tells the account; empty in records of older writers.
+    pub account_column: String,
 }
 
 /// A type's name, as it was first seen: `format_type` may answer otherwise after a rename.
@@ -132,7 +134,8 @@ pub const PROGRESS_SCHEMA: &str = concat!(
     r#"{"name":"schema","type":"string"},{"name":"table","type":"string"},"#,
     r#"{"name":"columns","type":{"type":"array","items":"string"}},{"name":"key_schema_id","type":"long"},"#,
     r#"{"name":"table_oid","type":"long","default":0},"#,
-    r#"{"name":"leaves","type":{"type":"array","items":"long"},"default":[]}]}}},"#,
+    r#"{"name":"leaves","type":{"type":"array","items":"long"},"default":[]},"#,
+    r#"{"name":"account_column","type":"string","default":""}]}}},"#,
     r#"{"name":"postgres_clock_us","type":"long"},{"name":"load_complete","type":"boolean"},"#,
     r#"{"name":"type_pins","type":{"type":"array","items":"#,
     r#"{"type":"record","name":"TypePin","namespace":"penstock.wire","fields":["#,
@@ -233,6 +236,7 @@ fn put_key_pin(out: &mut Vec<u8>, pin: &KeyPin) {
     put_long(out, i64::from(pin.key_schema_id));
     put_long(out, i64::from(pin.table_oid));
     put_array(out, &pin.leaves, |out, leaf| put_long(out, i64::from(*leaf)));
+    put_bytes(out, pin.account_column.as_bytes());
 }
 
 fn put_type_pin(out: &mut Vec<u8>, pin: &TypePin) {
@@ -273,6 +277,7 @@ fn key_pin(mut fields: Fields) -> Result<KeyPin, DecodeError> {
         key_schema_id: fields.narrow("key_schema_id")?,
         table_oid: fields.narrow("table_oid")?,
         leaves: fields.narrows("leaves")?,
+        account_column: fields.text("account_column")?,
     })
 }
 
@@ -317,6 +322,7 @@ mod tests {
                 key_schema_id: 5,
                 table_oid: u32::MAX,
                 leaves: vec![16_390, u32::MAX],
+                account_column: "tenant".into(),
             }],
             postgres_clock_us: 1_700_000_000_000_000,
             load_complete: true,
@@ -405,16 +411,18 @@ mod tests {
     fn a_record_of_a_writer_without_table_oids_is_read() {
         let added = concat!(
             r#",{"name":"table_oid","type":"long","default":0},"#,
-            r#"{"name":"leaves","type":{"type":"array","items":"long"},"default":[]}"#,
+            r#"{"name":"leaves","type":{"type":"array","items":"long"},"default":[]},"#,
+            r#"{"name":"account_column","type":"string","default":""}"#,
         );
         let older = PROGRESS_SCHEMA.replace(added, "");
         assert_ne!(older, PROGRESS_SCHEMA);
-        let pins = vec![KeyPin { table_oid: 0, leaves: Vec::new(), ..example().key_pins.remove(0) }];
+        let pin = example().key_pins.remove(0);
+        let pins = vec![KeyPin { table_oid: 0, leaves: Vec::new(), account_column: String::new(), ..pin }];
         let progress = Progress { key_pins: pins, ..example() };
         let mut bytes = body(&progress);
         // Of the one pin: the registry id 5, then what older writers do not have, then the end of the array of pins.
-        let at = bytes.windows(4).rposition(|window| window == [10, 0, 0, 0]).unwrap();
-        bytes.drain(at + 1..at + 3);
+        let at = bytes.windows(5).rposition(|window| window == [10, 0, 0, 0, 0]).unwrap();
+        bytes.drain(at + 1..at + 4);
         assert_eq!(Progress::decode_with(&WriterSchema::parse(&older).unwrap(), &bytes).unwrap(), progress);
     }
 

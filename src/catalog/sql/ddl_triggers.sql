@@ -2,7 +2,8 @@
 --
 -- Each object that a command touches becomes one transactional logical message with the prefix penstock.ddl, version 1.
 -- The functions run with the rights of whoever gives the command, look names up in pg_catalog only, write nothing but
--- the message, and never make the command fail: what goes wrong becomes a message of kind "unknown", or a warning.
+-- the message, and never make the command fail: what goes wrong becomes a message of kind "unknown", or a warning. A message
+-- is sent as the bytes that it was written with, so it is written as UTF-8, whatever encoding the database has.
 
 CREATE SCHEMA IF NOT EXISTS penstock;
 
@@ -56,12 +57,12 @@ BEGIN
                   FROM pg_event_trigger_dropped_objects()
                  WHERE classid = 'pg_publication_rel'::regclass AND original
             LOOP
-                PERFORM pg_logical_emit_message(true, 'penstock.ddl', message::text);
+                PERFORM pg_logical_emit_message(true, 'penstock.ddl', convert_to(message::text, 'UTF8'));
             END LOOP;
         ELSE
-            PERFORM pg_logical_emit_message(true, 'penstock.ddl', jsonb_build_object(
+            PERFORM pg_logical_emit_message(true, 'penstock.ddl', convert_to(jsonb_build_object(
                 'v', 1, 'tag', tg_tag, 'kind', 'rewrite', 'schema', n.nspname, 'name', c.relname, 'oid', c.oid::int8,
-                'reason', pg_event_trigger_table_rewrite_reason())::text)
+                'reason', pg_event_trigger_table_rewrite_reason())::text, 'UTF8'))
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
               WHERE c.oid = pg_event_trigger_table_rewrite_oid() AND c.relpersistence <> 't';
         END IF;
@@ -158,11 +159,11 @@ BEGIN
                                 WHERE r.prpubid = p.oid AND r.oid = ANY (added))))
               FROM pg_publication p WHERE p.oid = ANY (publications)
         LOOP
-            PERFORM pg_logical_emit_message(true, 'penstock.ddl', message::text);
+            PERFORM pg_logical_emit_message(true, 'penstock.ddl', convert_to(message::text, 'UTF8'));
         END LOOP;
     EXCEPTION WHEN OTHERS THEN
-        PERFORM pg_logical_emit_message(true, 'penstock.ddl', jsonb_build_object(
-            'v', 1, 'tag', tg_tag, 'kind', 'unknown', 'detail', sqlstate || ' ' || sqlerrm)::text);
+        PERFORM pg_logical_emit_message(true, 'penstock.ddl', convert_to(jsonb_build_object(
+            'v', 1, 'tag', tg_tag, 'kind', 'unknown', 'detail', sqlstate || ' ' || sqlerrm)::text, 'UTF8'));
     END;
     -- A message is decoded at the end of its WAL record, which is where the next record begins: the next change, if it
     -- belongs to another subtransaction, could come first. Nobody reads this one; it only stands between them.
@@ -176,8 +177,8 @@ $penstock$;
 CREATE OR REPLACE FUNCTION penstock.tell_truncate() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog AS $penstock_truncate$
 BEGIN
-    PERFORM pg_logical_emit_message(true, 'penstock.ddl', jsonb_build_object(
-        'v', 1, 'tag', 'TRUNCATE', 'kind', 'truncate', 'schema', n.nspname, 'name', c.relname, 'oid', c.oid::int8)::text)
+    PERFORM pg_logical_emit_message(true, 'penstock.ddl', convert_to(jsonb_build_object(
+        'v', 1, 'tag', 'TRUNCATE', 'kind', 'truncate', 'schema', n.nspname, 'name', c.relname, 'oid', c.oid::int8)::text, 'UTF8'))
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.oid = pg_partition_root(tg_relid) AND c.oid <> tg_relid;
     PERFORM pg_logical_emit_message(false, 'penstock.ddl.end', '');

@@ -7,7 +7,7 @@ use penstock_wire::control::ControlKind;
 use super::fold::{assert_same, fold, select};
 use super::hazards::{state, wait_done};
 use crate::reader::Content;
-use crate::scene::{A, B, PATIENCE, Scene, world};
+use crate::scene::{A, B, PATIENCE, Scene, tell, world};
 use crate::world::{World, wait};
 
 const SCHEMA: &str = "
@@ -116,5 +116,25 @@ fn what_cannot_be_reloaded_is_refused_with_the_remedy() {
         status.log().contains("no JSON object")
     })
     .unwrap_or_else(|late| panic!("{late}: {}", status.log()));
+    scene.stop();
+}
+
+/// What is asked for stands in every progress record from then on: one that is larger than its topic takes could never be
+/// written, and the bridge would come no further.
+#[test]
+fn a_request_that_no_progress_record_could_hold_is_refused() {
+    let mut world = world(SCHEMA, "");
+    world.set("LIMITS__RECORD_BYTES_MAX", "100000");
+    let mut scene = Scene::of(world);
+    wait_done(&scene.world, "first-load");
+    for field in ["id", "table", "account", "nonsense"] {
+        scene.sql(&format!(
+            "SELECT pg_logical_emit_message(true, 'penstock.backfill',
+                 json_build_object('reload', json_build_object('{field}', 'public.' || (
+                     SELECT string_agg(md5(n::text), '') FROM generate_series(1, 10000) n)))::text)"
+        ));
+    }
+    scene.sql(&format!("INSERT INTO items VALUES (5000, '{A}', 0)"));
+    assert_eq!(tell(&scene.records(), &["id"]), ["c (5000)"]);
     scene.stop();
 }

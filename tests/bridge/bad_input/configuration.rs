@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::TABLE;
-use crate::scene::{expect_last_words, world};
+use crate::scene::{A, B, PATIENCE, Scene, expect_last_words, tell, world};
 
 #[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_one() {
@@ -30,4 +30,20 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("/nowhere/penstock.toml") && said.contains("--config"), "{said}");
+}
+
+/// Rows would stay for ever with the accounts that they no longer belong to: nothing in the stream moves them.
+#[test]
+fn another_account_column_for_a_table_that_was_captured_stops() {
+    const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, account_id uuid, owner_id uuid);
+        ALTER TABLE t REPLICA IDENTITY FULL;";
+    let mut scene = Scene::start(TABLE, "");
+    scene.sql(&format!("INSERT INTO t VALUES (1, '{A}', '{B}')"));
+    assert_eq!(tell(&scene.records(), &["id"]), ["c (1)"]);
+    scene.bridge.signal("TERM");
+    assert!(scene.bridge.wait(PATIENCE).success());
+    scene.world.set("TABLES__ACCOUNT_COLUMN", "owner_id");
+    scene.sql("DELETE FROM t");
+    scene.bridge = scene.world.run();
+    scene.expect_halt(&["public.t", "account_id", "owner_id"]);
 }

@@ -1,7 +1,7 @@
 //! Partitioned tables: their rows come and go with whole partitions, and the server describes these, too.
 
 use super::{reloads, stop_for_now};
-use crate::scene::{A, B, PATIENCE, Scene, in_order, tell};
+use crate::scene::{A, B, PATIENCE, Scene, in_order, tell, wait_for_loads};
 
 const PARTITIONED: &str = "
 CREATE TABLE r (id int, account_id uuid, v text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
@@ -43,6 +43,7 @@ fn a_partition_is_known_again_after_a_restart() {
     // Any ALTER tells which partitions there are.
     scene.sql("ALTER TABLE r ALTER COLUMN v SET DEFAULT 'w'");
     reloads(&mut scene);
+    wait_for_loads(&scene);
     stop_for_now(&mut scene);
     scene.sql("DROP TABLE r1");
     scene.again();

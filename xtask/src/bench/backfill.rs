@@ -22,7 +22,7 @@ use crate::{binary, say};
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Rows of 20 columns, in four tables.
-    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
     rows: u32,
     /// Alternating rounds; medians need a few.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
@@ -45,7 +45,7 @@ struct Round {
 }
 
 /// What the log says when everything is in the topic, or on its way there.
-const DONE: &str = "state=\"done\"";
+pub const DONE: &str = "state=\"done\"";
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Runs the benchmark.
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let database = super::backlog_database(&servers)?;
     let folder = tempfile_folder()?;
     say::line(format!("filling {} rows …", say::count(u64::from(options.rows))));
-    database.run(&format!("CALL drain_fill({});", options.rows / 17 * 4))?;
+    database.run(&format!("CALL drain_bulk({});", options.rows / 4))?;
     database.run("VACUUM ANALYZE;")?;
     database.run("CHECKPOINT;")?;
     let rows = count(&database)?;
@@ -128,7 +128,8 @@ fn load(source: &Source, copy: Duration) -> anyhow::Result<Round> {
     Ok(Round { copy, load, cpu, peak_bytes })
 }
 
-fn wait_for(log: &Path, words: &str, child: &mut std::process::Child) -> anyhow::Result<()> {
+/// Waits until the log of a running bridge has these words.
+pub fn wait_for(log: &Path, words: &str, child: &mut std::process::Child) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
         let text = std::fs::read_to_string(log).unwrap_or_default();

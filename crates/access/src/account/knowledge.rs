@@ -1,36 +1,7 @@
 //! What is known of an account, and what may be said meanwhile.
 
-use serde::Serialize;
-
+use crate::knowledge::{Knowledge, Reason};
 use crate::rows::Micros;
-
-/// How far the account's rows can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Knowledge {
-    /// Read to the end, and the source was alive just now. `as_of`: Postgres' clock behind it.
-    Known { as_of: Micros },
-    Unknown {
-        reason: Reason,
-        /// None: nothing was ever known.
-        as_of: Option<Micros>,
-    },
-}
-
-/// Why nothing is known for certain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The source has not been heard of for too long, or the reader is behind.
-    Stale,
-    /// Rows are being read from the beginning: none may be missed before the end.
-    Rebuilding,
-    /// Another instance has the account.
-    NotAssigned,
-    /// Rows may be missing: a load or a reload is not complete.
-    Unproven,
-    /// A record of the account could not be read or delivered.
-    Quarantined,
-}
 
 /// What may be pushed and answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,11 +49,11 @@ pub(crate) mod reach;
 pub(crate) mod rendered;
 pub(crate) mod touched;
 
+use crate::knowledge::{Knowledge, Reason};
 use deadlines::Due;
 use flows::EndedFlow;
+use knowledge::{Mode, Standing};
 pub use options::{ClientOptions, Options};
-
-use knowledge::{Knowledge, Mode, Reason, Standing};
 use state::{AccountState, PolicyProblem};
 use touched::Touched;
 
@@ -94,6 +94,21 @@ impl Account {
 
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether it has this client's row, live or not.
+    pub fn has_client(&self, id: Uuid) -> bool {
+        self.state.clients.row(id).is_some()
+    }
+
+    /// The token that a client's row was last used with.
+    pub fn last_used_token(&self, client: Uuid) -> Option<Uuid> {
+        self.state.clients.row(client)?.row.last_used_token
+    }
+
+    /// Whether it has this gateway's row, live or not.
+    pub fn has_gateway(&self, id: Uuid) -> bool {
+        self.state.gateways.row(id).is_some()
     }
 
     /// The last transaction that was applied.
@@ -160,12 +175,17 @@ impl Account {
         self.follow_mode(mode);
     }
 
-    /// The rows must be read again from the beginning: all of them are dropped, channels stay and are blind meanwhile.
-    /// Announced flows are over.
+    /// The rows must be read again from the beginning.
     pub fn start_over(&mut self, now: Micros) {
+        self.drop_rows(Reason::Rebuilding, now);
+    }
+
+    /// Drops all rows: they are to be read from the beginning, or are another instance's. Channels stay, and are blind
+    /// meanwhile. Announced flows are over. `reason`: one of those two.
+    pub fn drop_rows(&mut self, reason: Reason, now: Micros) {
         let as_of = self.standing.as_of_instant();
         let quarantined = self.standing.quarantined;
-        self.set_knowledge(Knowledge::Unknown { reason: Reason::Rebuilding, as_of }, quarantined, now);
+        self.set_knowledge(Knowledge::Unknown { reason, as_of }, quarantined, now);
         self.state.start_over();
         self.state.deadlines.add(self.standing.grace_ends.filter(|_| !self.standing.grace_is_over), Due::Grace);
         self.touched.clear();

@@ -76,13 +76,18 @@ impl Account {
     /// The account that a snapshot was taken of. Nothing is known of it until `set_knowledge` says so.
     pub fn restore(id: &str, options: Arc<Options>, snapshot: &Snapshot, now: Micros) -> Self {
         let mut account = Self::new(id, options);
-        for row in &snapshot.rows {
-            account.state.restore(row, &mut account.touched);
-        }
-        account.state.position = snapshot.position;
-        account.state.endings.before_their_row = snapshot.ended_before_their_row.clone();
-        account.settle(now);
+        account.refill(snapshot, now);
         account
+    }
+
+    /// Takes a snapshot's rows where there are none: after `drop_rows`, for the channels that stayed.
+    pub fn refill(&mut self, snapshot: &Snapshot, now: Micros) {
+        for row in &snapshot.rows {
+            self.state.restore(row, &mut self.touched);
+        }
+        self.state.position = snapshot.position;
+        self.state.endings.before_their_row = snapshot.ended_before_their_row.clone();
+        self.settle(now);
     }
 }
 

@@ -7,8 +7,8 @@ use penstock_wire::position::Position;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::account::knowledge::Reason;
 use crate::account::rendered::{ForClient, ForGateway};
+use crate::knowledge::Reason;
 use crate::render::{ClientInterface, GatewayInterface};
 
 /// One push, and what caused it.

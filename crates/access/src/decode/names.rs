@@ -29,6 +29,15 @@ impl Default for Names {
 }
 
 impl Names {
+    /// The table that is called so in Postgres.
+    pub fn table(&self, schema: &str, table: &str) -> Option<Table> {
+        Table::ALL.into_iter().find(|candidate| schema == self.schema && table == self.name(*candidate))
+    }
+
+    fn name(&self, table: Table) -> &str {
+        self.renamed.get(&table).map_or(table.name(), String::as_str)
+    }
+
     /// The table that a record's full name, `<namespace>.<schema>.<table>.<Key or Envelope>`, is of.
     pub(super) fn recognise(&self, record: &str) -> Option<(Table, Kind)> {
         let (table, kind) = record.rsplit_once('.')?;
@@ -38,8 +47,7 @@ impl Names {
             _ => return None,
         };
         let found = Table::ALL.into_iter().find(|candidate| {
-            let name = self.renamed.get(candidate).map_or(candidate.name(), String::as_str);
-            let namespace = table.strip_suffix(&avro_table_name(&self.schema, name));
+            let namespace = table.strip_suffix(&avro_table_name(&self.schema, self.name(*candidate)));
             namespace.and_then(|namespace| namespace.strip_suffix('.')).is_some_and(|namespace| !namespace.is_empty())
         });
         Some((found?, kind))

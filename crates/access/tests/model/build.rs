@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use penstock_access::account::knowledge::Knowledge;
 use penstock_access::account::{Account, ClientOptions, Options};
 use penstock_access::change::{Action, Change, Commit};
 use penstock_access::channel::{ChannelId, Event};
+use penstock_access::knowledge::Knowledge;
 use penstock_access::rows::*;
 use penstock_wire::lsn::CommitLsn;
 use penstock_wire::position::{Position, Seq};

@@ -1,9 +1,9 @@
 //! What is said while not everything is known.
 
-use penstock_access::account::knowledge::{Knowledge, Reason};
 use penstock_access::account::{ClientOptions, Options};
 use penstock_access::authorize::{Answer, Request};
 use penstock_access::change::Action;
+use penstock_access::knowledge::{Knowledge, Reason};
 use penstock_access::rows::*;
 
 use crate::build::*;

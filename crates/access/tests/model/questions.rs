@@ -172,7 +172,7 @@ fn answers_are_json_as_promised() {
     assert_eq!(json(&Answer::NotFound), r#"{"result":"not_found"}"#);
     assert_eq!(json(&Answer::Offline), r#"{"result":"offline"}"#);
     assert_eq!(json(&Answer::VersionMismatch), r#"{"result":"version_mismatch"}"#);
-    let reason = penstock_access::account::knowledge::Reason::NotAssigned;
+    let reason = penstock_access::knowledge::Reason::NotAssigned;
     assert_eq!(json(&Answer::Unavailable { reason }), r#"{"result":"unavailable","reason":"not_assigned"}"#);
     let ok = json(&ask(&after(vec![]), &["w1"]));
     assert!(ok.starts_with(&format!(r#"{{"result":"ok","flow":{{"id":"{}","account_id":"#, id("f1"))), "{ok}");

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_access::account::knowledge::{Knowledge, Reason};
 use penstock_access::account::{Account, ClientOptions, Options};
 use penstock_access::authorize::{Answer, Request};
 use penstock_access::change::Commit;
 use penstock_access::channel::ChannelId;
+use penstock_access::knowledge::{Knowledge, Reason};
 use penstock_access::rows::*;
 use proptest::prelude::*;
 use serde_json::Value as Json;

@@ -17,6 +17,8 @@ use super::request::{Request, RequestError};
 pub const FIRST_LOAD: &str = "first-load";
 /// Reloads that have ended and are still shown.
 const FINISHED_SHOWN: usize = 8;
+/// Reloads that are asked for and have not ended. All of them stand in every progress record.
+const LIVE_MAX: usize = 1000;
 
 /// What progress remembers of reloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +91,9 @@ impl Reloads {
         if let Some(reload) = self.now.reloads.iter_mut().find(live) {
             self.sealed = None;
             change(reload);
+            if reload.state.is_finished() {
+                self.shorten(EndLsn::default());
+            }
         }
     }
 
@@ -117,7 +122,17 @@ impl Reloads {
         match Request::parse(content) {
             Ok(Request::Reload { id, scope, rows_per_second }) => {
                 let why = "asked for by a message".to_owned();
-                self.add(Reload { id: id.unwrap_or(place), scope, why, rows_per_second, ..Reload::default() });
+                let live = self.now.reloads.iter().filter(|reload| !reload.state.is_finished()).count();
+                let (state, detail) = match live < LIVE_MAX {
+                    true => (ReloadState::Requested, String::new()),
+                    false => {
+                        let detail = format!("{live} reloads have not ended: ask again once some have");
+                        (ReloadState::Refused, detail)
+                    }
+                };
+                let id = id.unwrap_or(place);
+                self.add(Reload { id, scope, why, state, detail, rows_per_second, ..Reload::default() });
+                self.shorten(EndLsn::default());
             }
             Ok(Request::Pause(id)) => self.change(&id, |reload| reload.state = ReloadState::Paused),
             Ok(Request::Resume(id)) => self.change(&id, |reload| {
@@ -143,6 +158,7 @@ impl Reloads {
             detail: error.to_string(),
             ..Reload::default()
         });
+        self.shorten(EndLsn::default());
     }
 
     /// Every range of the table has been read: it is gone.
@@ -188,7 +204,8 @@ impl Reloads {
         let mut surplus = finished.saturating_sub(FINISHED_SHOWN);
         self.sealed = None;
         self.now.reloads.retain(|reload| {
-            let old = reload.state.is_finished() && durable.covers(reload.end.commit_lsn);
+            let undone = reload.end == Position::ZERO;
+            let old = reload.state.is_finished() && (undone || durable.covers(reload.end.commit_lsn));
             let drop = surplus > 0 && old && reload.id != FIRST_LOAD;
             surplus -= usize::from(drop);
             !drop
@@ -232,4 +249,53 @@ fn summed(ranges: &[ReloadRange]) -> Vec<ReloadRange> {
 
 fn is_of(range: &ReloadRange, (schema, table): &(String, String)) -> bool {
     range.schema == *schema && range.table == *table
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_wire::lsn::CommitLsn;
+    use penstock_wire::position::Seq;
+
+    use super::*;
+
+    fn ask(reloads: &mut Reloads, count: usize, content: &str) {
+        for n in 0..count {
+            reloads.request(content.as_bytes(), format!("{content} {n}"));
+        }
+    }
+
+    fn finished(reloads: &Reloads) -> usize {
+        reloads.all().iter().filter(|reload| reload.state.is_finished()).count()
+    }
+
+    /// They stand in every progress record, which has to fit into its topic.
+    #[test]
+    fn what_comes_to_nothing_is_not_remembered_for_ever() {
+        let mut reloads = Reloads::new(&Progress::default());
+        reloads.decline_load();
+        ask(&mut reloads, 50, "nonsense");
+        assert_eq!(reloads.all().len(), FINISHED_SHOWN, "the first load's is among them");
+        assert_eq!(reloads.all()[0].id, FIRST_LOAD);
+
+        ask(&mut reloads, LIVE_MAX + 50, "{\"reload\": {}}");
+        assert_eq!((reloads.all().len(), finished(&reloads)), (LIVE_MAX + FINISHED_SHOWN, FINISHED_SHOWN));
+        let last = reloads.all().last().expect("there are some");
+        assert_eq!((last.state, last.id.as_str()), (ReloadState::Refused, "{\"reload\": {}} 1049"));
+
+        for n in 0..LIVE_MAX {
+            reloads.request(format!("{{\"cancel\": \"{{\\\"reload\\\": {{}}}} {n}\"}}").as_bytes(), String::new());
+        }
+        assert_eq!(reloads.all().len(), FINISHED_SHOWN, "cancelled ones, too");
+    }
+
+    #[test]
+    fn one_that_a_start_could_have_to_do_again_is_remembered() {
+        let mut reloads = Reloads::new(&Progress::default());
+        ask(&mut reloads, 1, "{\"reload\": {}}");
+        let at = |commit| Position { epoch: 1, commit_lsn: CommitLsn::new(commit), seq: Seq(8) };
+        reloads.begun("{\"reload\": {}} 0", at(10));
+        reloads.ended("{\"reload\": {}} 0", at(20), EndLsn::new(15));
+        ask(&mut reloads, 50, "nonsense");
+        assert_eq!(reloads.all()[0].state, ReloadState::Done);
+    }
 }

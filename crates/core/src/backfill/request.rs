@@ -33,6 +33,9 @@ pub enum RequestError {
     /// It is no JSON object.
     #[error("the request is no JSON object")]
     NotJson,
+    /// It is longer than anything it could ask for.
+    #[error("the request has {0} bytes, more than {REQUEST_BYTES_MAX}")]
+    TooLong(usize),
     /// It has none of the four, or several.
     #[error("the request must hold one of reload, pause, resume, cancel, and nothing else")]
     Kind,
@@ -46,10 +49,16 @@ pub enum RequestError {
 
 /// Longest id, in bytes: it stands in every progress record.
 const ID_BYTES_MAX: usize = 100;
+/// Longest request, in bytes. Its account and its table stand in every progress record, and one that is too large for its topic
+/// could never be written.
+const REQUEST_BYTES_MAX: usize = 8 * 1024;
 
 impl Request {
     /// Reads a message's content.
     pub fn parse(content: &[u8]) -> Result<Self, RequestError> {
+        if content.len() > REQUEST_BYTES_MAX {
+            return Err(RequestError::TooLong(content.len()));
+        }
         let Ok(Value::Object(object)) = serde_json::from_slice(content) else { return Err(RequestError::NotJson) };
         let mut fields = object.into_iter();
         let (Some((kind, value)), None) = (fields.next(), fields.next()) else { return Err(RequestError::Kind) };
@@ -181,5 +190,14 @@ mod tests {
         ] {
             assert!(Request::parse(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_no_progress_record_could_hold_is_refused() {
+        let of_account = |bytes: usize| format!(r#"{{"reload": {{"account": "{}"}}}}"#, "a".repeat(bytes));
+        let around = of_account(0).len();
+        assert!(Request::parse(of_account(REQUEST_BYTES_MAX - around).as_bytes()).is_ok());
+        let longer = Request::parse(of_account(REQUEST_BYTES_MAX - around + 1).as_bytes());
+        assert_eq!(longer, Err(RequestError::TooLong(REQUEST_BYTES_MAX + 1)));
     }
 }

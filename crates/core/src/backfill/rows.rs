@@ -8,6 +8,7 @@ use penstock_wire::column::Column;
 /// Rows of one table, all with the same number of columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
+    /// The values, each with one byte behind it that is no part of it.
     bytes: Vec<u8>,
     /// By row and column: where the value ends in `bytes`, and whether it is NULL.
     cells: Vec<Cell>,
@@ -19,6 +20,8 @@ struct Cell {
     end: usize,
     null: bool,
 }
+
+const NULL: &[u8] = b"\\N";
 
 /// The bytes are no line of COPY's text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +53,7 @@ impl Rows {
         self.cells.is_empty()
     }
 
-    /// Bytes of all values.
+    /// Bytes that the values take.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -68,13 +71,15 @@ impl Rows {
 
     fn take(&mut self, line: &[u8]) -> Result<(), CopyError> {
         let Some((b'\n', line)) = line.split_last() else { return Err(CopyError::Line) };
+        let start = self.bytes.len();
+        if memchr::memchr2(b'\n', b'\r', line).is_some() {
+            return Err(CopyError::Line);
+        }
         let before = self.cells.len();
-        for field in line.split(|byte| *byte == b'\t') {
-            let null = field == b"\\N";
-            if !null {
-                self.unescape(field)?;
-            }
-            self.cells.push(Cell { end: self.bytes.len(), null });
+        if !self.take_plain(line) {
+            self.bytes.truncate(start);
+            self.cells.truncate(before);
+            self.take_escaped(line)?;
         }
         match self.cells.len() - before {
             found if found == self.columns => Ok(()),
@@ -82,10 +87,45 @@ impl Rows {
         }
     }
 
+    /// Most lines: without an escape, but for NULLs. Taken as they are, tabs included.
+    fn take_plain(&mut self, line: &[u8]) -> bool {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(line);
+        self.bytes.push(b'\n');
+        let (mut field, mut null) = (0, false);
+        for at in memchr::memchr2_iter(b'\t', b'\\', line) {
+            if line[at] == b'\\' {
+                null = at == field
+                    && line[at..].starts_with(NULL)
+                    && matches!(line.get(at + NULL.len()), None | Some(b'\t'));
+                if !null {
+                    return false;
+                }
+                continue;
+            }
+            self.cells.push(Cell { end: start + at, null });
+            (field, null) = (at + 1, false);
+        }
+        self.cells.push(Cell { end: start + line.len(), null });
+        true
+    }
+
+    fn take_escaped(&mut self, line: &[u8]) -> Result<(), CopyError> {
+        for field in line.split(|byte| *byte == b'\t') {
+            let null = field == NULL;
+            if !null {
+                self.unescape(field)?;
+            }
+            self.cells.push(Cell { end: self.bytes.len(), null });
+            self.bytes.push(b'\t');
+        }
+        Ok(())
+    }
+
     fn unescape(&mut self, mut field: &[u8]) -> Result<(), CopyError> {
-        while let Some(at) = field.iter().position(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {
+        while let Some(at) = memchr::memchr(b'\\', field) {
             let (plain, rest) = field.split_at(at);
-            let [b'\\', escaped, rest @ ..] = rest else { return Err(CopyError::Line) };
+            let [_, escaped, rest @ ..] = rest else { return Err(CopyError::Line) };
             self.bytes.extend_from_slice(plain);
             self.bytes.push(match escaped {
                 b'b' => 0x08,
@@ -109,11 +149,11 @@ impl Rows {
     /// If there is no such row.
     pub fn read<'a>(&'a self, row: usize, columns: &mut Vec<Column<'a>>) {
         let first = row * self.columns;
-        let mut start = first.checked_sub(1).map_or(0, |before| self.cells[before].end);
+        let mut start = first.checked_sub(1).map_or(0, |before| self.cells[before].end + 1);
         columns.clear();
         columns.extend(self.cells[first..first + self.columns].iter().map(|cell| {
             let value = &self.bytes[start..cell.end];
-            start = cell.end;
+            start = cell.end + 1;
             if cell.null { Column::Null } else { Column::Text(value) }
         }));
     }
@@ -139,9 +179,13 @@ mod tests {
         let mut rows = Rows::new(3);
         rows.push_line(b"1\t\\N\t\n").unwrap();
         rows.push_line(b"a\\tb\\\\N\t\\\\N\t\\b\\f\\n\\r\\v\xc3\xbc\n").unwrap();
-        assert_eq!(rows.len(), 2);
+        rows.push_line(b"\\N\t\\N\t\\N\n").unwrap();
+        rows.push_line(b"\\N\tx\\\\\t\\N\n").unwrap();
+        assert_eq!(rows.len(), 4);
         assert_eq!(read(&rows, 0), [Some(&b"1"[..]), None, Some(b"")]);
         assert_eq!(read(&rows, 1), [Some(&b"a\tb\\N"[..]), Some(b"\\N"), Some(b"\x08\x0c\n\r\x0b\xc3\xbc")]);
+        assert_eq!(read(&rows, 2), [None; 3]);
+        assert_eq!(read(&rows, 3), [None, Some(&b"x\\"[..]), None]);
     }
 
     #[test]
@@ -154,6 +198,9 @@ mod tests {
             (b"", CopyError::Line),
             (b"1\n2\n", CopyError::Line),
             (b"1\t2\\\n", CopyError::Line),
+            (b"1\r\t2\n", CopyError::Line),
+            (b"1\tx\\N\n", CopyError::Escape),
+            (b"1\t\\Nx\n", CopyError::Escape),
             (b"1\t\\x\n", CopyError::Escape),
             (b"1\n", CopyError::Columns { expected: 2, found: 1 }),
             (b"1\t2\t3\n", CopyError::Columns { expected: 2, found: 3 }),

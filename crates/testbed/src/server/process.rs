@@ -104,7 +104,7 @@ impl Process {
         send(self.pid, signal).map_err(Error::io(format!("signalling {}", self.name)))
     }
 
-    /// Stops the process and its descendants where they stand (SIGSTOP).
+    /// Stops the process and its descendants where they stand (SIGSTOP), and waits until each of their threads does.
     ///
     /// # Errors
     /// If the system refuses.
@@ -112,6 +112,7 @@ impl Process {
         // The parent first: once it stands still it starts no more children.
         self.signal(Signal::STOP)?;
         self.signal_descendants(Signal::STOP);
+        wait_still(&self.tree(), limits::STOP_TIMEOUT);
         Ok(())
     }
 
@@ -206,6 +207,24 @@ fn wait_gone(pids: &BTreeSet<u32>, timeout: Duration) {
         }
         pause_between_looks();
     }
+}
+
+/// The signal is taken thread by thread: on a busy machine one that runs on another processor may still answer somebody.
+fn wait_still(pids: &BTreeSet<u32>, timeout: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < timeout && !pids.iter().all(|&pid| is_still(pid)) {
+        pause_between_looks();
+    }
+}
+
+/// Whether no thread of it runs or will: it is stopped, dead, or gone.
+fn is_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_none_or(|state| "TtZXx".contains(state))
+    })
 }
 
 /// Whether a process with this id runs (a zombie does not).

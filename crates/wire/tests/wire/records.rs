@@ -137,6 +137,7 @@ fn own_records() -> Vec<Value> {
             key_schema_id: 11,
             table_oid: 16_401,
             leaves: vec![16_410, 16_417],
+            account_column: "account_id".into(),
         }],
         postgres_clock_us: 1_715_938_305_000_000,
         load_complete: true,

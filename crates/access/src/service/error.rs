@@ -1,0 +1,38 @@
+//! Why a service cannot start.
+
+use rdkafka::error::KafkaError;
+
+/// Nothing was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("reading {path}: {source}")]
+    File {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path}: {source}")]
+    Config {
+        path: String,
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    #[error("{step}: {source}. Check kafka.brokers and kafka.properties")]
+    Kafka {
+        step: &'static str,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("topic {0:?} does not exist. The bridge creates it: check kafka.topic")]
+    NoTopic(String),
+    #[error("topic {topic:?} has no partition {partition}. Check kafka.partitions")]
+    NoPartition { topic: String, partition: u32 },
+    #[error("registry.url: {0}")]
+    Registry(String),
+    #[error("starting a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+pub(super) fn kafka(step: &'static str) -> impl FnOnce(KafkaError) -> ConnectError {
+    move |source| ConnectError::Kafka { step, source }
+}
