@@ -4,7 +4,8 @@
 //! record ─▶ decode ─▶ partition (order, whole transactions, freshness) ─▶ account.apply ─▶ access ─▶ diff ─▶ channel
 //! ```
 //!
-//! Everything in this crate but [`service`] and the binary is pure: no clock, no socket, no thread. Time is an argument.
+//! Everything in this crate but `service` (feature `kafka`, on by default) and the binary is pure: no clock, no socket, no
+//! thread. Time is an argument.
 
 pub mod account;
 pub mod authorize;
@@ -19,6 +20,7 @@ pub mod partition;
 pub mod render;
 pub mod replica;
 pub mod rows;
+#[cfg(feature = "kafka")]
 pub mod service;
 pub mod version;
 

@@ -1,16 +1,15 @@
 //! `penstock-access`: looks at access state from the outside.
 
+mod commands;
+
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use penstock_access::account::ClientOptions;
-use penstock_access::authorize::{Answer, Request};
-use penstock_access::channel::push::Push;
-use penstock_access::service::{Access, Config, Notice};
-use serde_json::json;
-use uuid::Uuid;
+use clap::{Parser, Subcommand};
+use penstock_access::service::{Access, Config};
+
+use commands::{authorize, show, watch};
 
 /// Who may reach what, rebuilt from Penstock's change topic.
 ///
@@ -30,74 +29,11 @@ enum Command {
     /// Print what a client or a gateway is told, as JSON lines; the first is `init`.
     ///
     /// Ends with `disconnect` (exit 0), or with Ctrl-C. Exits 1 if the channel may not be open.
-    Watch(Watch),
+    Watch(watch::Watch),
     /// Answer whether a client may reach a resource, and by which flow.
-    Authorize(Authorize),
+    Authorize(authorize::Authorize),
     /// Print who may reach what in an account, as JSON.
-    Show(Show),
-}
-
-#[derive(Debug, Args)]
-#[group(id = "subscriber", required = true, multiple = false)]
-struct Subscriber {
-    /// A client's id.
-    #[arg(long, value_name = "ID", group = "subscriber")]
-    client: Option<Uuid>,
-    /// A gateway's id.
-    #[arg(long, value_name = "ID", group = "subscriber")]
-    gateway: Option<Uuid>,
-}
-
-#[derive(Debug, Args)]
-struct Watch {
-    #[command(flatten)]
-    subscriber: Subscriber,
-    /// The token that the channel is opened with; without it the one that the row was last used with.
-    #[arg(long, value_name = "ID")]
-    token: Option<Uuid>,
-    /// The client takes a resource's move to other sites as an update.
-    #[arg(long, requires = "client")]
-    can_move_sites: bool,
-}
-
-#[derive(Debug, Args)]
-struct Authorize {
-    /// The client's id.
-    #[arg(long, value_name = "ID")]
-    client: Uuid,
-    /// The resource's id.
-    #[arg(long, value_name = "ID")]
-    resource: Uuid,
-    /// The token; without it the one that the client's row was last used with.
-    #[arg(long, value_name = "ID")]
-    token: Option<Uuid>,
-    /// A gateway that is online; as often as there are.
-    #[arg(long, value_name = "ID")]
-    gateway: Vec<Uuid>,
-    /// Print one line of JSON instead of text.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    wait: Wait,
-}
-
-#[derive(Debug, Args)]
-struct Show {
-    /// The account's id.
-    #[arg(long, value_name = "ID")]
-    account: String,
-    /// Print one line of JSON instead of an indented one.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    wait: Wait,
-}
-
-#[derive(Debug, Args)]
-struct Wait {
-    /// Wait at most so many seconds for the state to be complete.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    wait: u64,
+    Show(show::Show),
 }
 
 fn main() -> ExitCode {
@@ -116,86 +52,19 @@ fn main() -> ExitCode {
     })
 }
 
-fn complain(error: &dyn std::error::Error) -> ExitCode {
+fn complain(error: &dyn Error) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE
 }
 
-async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let config = Config::load(&cli.config)?;
     let access = Access::connect(&config).await?;
     let code = match &cli.command {
-        Command::Watch(options) => watch(&access, options).await?,
-        Command::Authorize(options) => authorize(&access, options).await?,
-        Command::Show(options) => show(&access, options).await?,
+        Command::Watch(options) => watch::run(&access, options).await?,
+        Command::Authorize(options) => authorize::run(&access, options).await?,
+        Command::Show(options) => show::run(&access, options).await?,
     };
     access.close().await;
     Ok(code)
-}
-
-async fn watch(access: &Access, options: &Watch) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let Watch { subscriber, token, can_move_sites } = options;
-    let mut channel = match (subscriber.client, subscriber.gateway) {
-        (Some(client), _) => access.subscribe_client(client, *token, ClientOptions { can_move_sites: *can_move_sites }),
-        (None, Some(gateway)) => access.subscribe_gateway(gateway, *token),
-        (None, None) => return Err("give --client or --gateway".into()),
-    };
-    while let Some(notice) = channel.next().await {
-        match notice {
-            Notice::Push(message) => {
-                println!("{}", serde_json::to_string(&message)?);
-                if matches!(message.push, Push::Disconnect { .. }) {
-                    return Ok(ExitCode::SUCCESS);
-                }
-            }
-            Notice::Refused(refusal) => return Err(format!("{refusal}. Give its token with --token").into()),
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn authorize(access: &Access, options: &Authorize) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    ready(access, options.wait.wait).await;
-    let token = options.token.or_else(|| access.look(|replica| replica.last_used_token(options.client)));
-    let Some(token) = token else {
-        return Err("the client's row names no token that was last used: give one with --token".into());
-    };
-    let request = Request {
-        client: options.client,
-        token,
-        resource: options.resource,
-        online: &options.gateway,
-        flow: Uuid::new_v4(),
-    };
-    let answer = access.authorize(&request);
-    match options.json {
-        true => println!("{}", serde_json::to_string(&answer)?),
-        false => println!("{:#}", json!(answer)),
-    }
-    Ok(if matches!(answer, Answer::Ok { .. }) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn show(access: &Access, options: &Show) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    ready(access, options.wait.wait).await;
-    let Some(show) = access.show(&options.account) else {
-        return Err(format!("no row of account {} is in the topic", options.account).into());
-    };
-    match options.json {
-        true => println!("{}", serde_json::to_string(&show)?),
-        false => println!("{:#}", json!(show)),
-    }
-    if let Some(reason) = access.doubt(&options.account) {
-        eprintln!("warning: the account is not answered for: {reason:?}");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Waits until everything can be answered for, or for so long: what cannot be then says so itself.
-async fn ready(access: &Access, seconds: u64) {
-    let begun = tokio::time::Instant::now();
-    while !(access.health().partitions > 0 && access.health().is_ready())
-        && begun.elapsed() < Duration::from_secs(seconds)
-    {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
