@@ -42,6 +42,9 @@ pub(super) async fn fence(shell: &Shell) -> Result<Fenced, SessionEnd> {
             shell.health.no_longer_waits("kafka");
             Ok(Fenced { sink, events, record_bytes, topics })
         }
+        Some(SinkEvent::Failed(error)) if error.refuses_the_timeout() => {
+            Err(SessionEnd::Run(Box::new(RunError::TransactionTimeout(shell.config.kafka.transaction_timeout))))
+        }
         Some(SinkEvent::Failed(error)) => Err(SessionEnd::Kafka(error)),
         Some(SinkEvent::ResidueAborted | SinkEvent::Delivered(_) | SinkEvent::Committed | SinkEvent::Readable)
         | None => Err(SessionEnd::SinkGone),

@@ -87,6 +87,13 @@ pub enum RunError {
     /// Nobody would be able to read it.
     #[error(transparent)]
     Partitions(#[from] PartitionCountError),
+    /// The brokers take no producer whose transactions may last so long.
+    #[error(
+        "the brokers refuse kafka.transaction_timeout_ms = {}: set it to at most their transaction.max.timeout.ms, or raise \
+         that",
+        .0.as_millis()
+    )]
+    TransactionTimeout(Duration),
     /// A thread or a socket of our own.
     #[error("{what}")]
     Io {
@@ -115,6 +122,7 @@ impl RunError {
             | Self::Findings(_)
             | Self::NotCaptured(_)
             | Self::Partitions(_)
+            | Self::TransactionTimeout(_)
             | Self::Io { .. } => Class::Halt,
         }
     }
@@ -130,6 +138,7 @@ impl RunError {
             | Self::Findings(_)
             | Self::SlotUnfinished { .. }
             | Self::Partitions(_)
+            | Self::TransactionTimeout(_)
             | Self::Io { .. } => None,
             Self::Progress(ProgressError::Malformed { .. }) => Some(FOREIGN_PROGRESS.into()),
             Self::Topics(_) | Self::Progress(_) => {

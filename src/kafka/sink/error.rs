@@ -46,6 +46,16 @@ impl SinkError {
         }
     }
 
+    /// Whether the brokers allow no transactions as long as are asked for, which waiting does not mend.
+    pub fn refuses_the_timeout(&self) -> bool {
+        match self {
+            Self::Kafka { source, .. } => {
+                source.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionTimeout)
+            }
+            Self::Fenced | Self::Silent(_) | Self::Unreadable { .. } | Self::Thread(_) => false,
+        }
+    }
+
     /// A short name for metrics.
     pub fn code(&self) -> String {
         match self {

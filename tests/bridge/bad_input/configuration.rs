@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::TABLE;
+use super::{TABLE, delivered, insert, stopped};
 use crate::scene::{A, B, PATIENCE, Scene, expect_last_words, tell, world};
 
 #[test]
@@ -46,4 +46,17 @@ fn another_account_column_for_a_table_that_was_captured_stops() {
     scene.sql("DELETE FROM t");
     scene.bridge = scene.world.run();
     scene.expect_halt(&["public.t", "account_id", "owner_id"]);
+}
+
+#[test]
+fn transactions_longer_than_the_brokers_allow_stop_the_bridge_and_lose_nothing() {
+    const KEY: &str = "KAFKA__TRANSACTION_TIMEOUT_MS";
+    let mut scene = stopped();
+    insert(&scene, &[3]);
+    scene.world.set(KEY, "86400000");
+    scene.bridge = scene.world.run();
+    scene.expect_halt(&["kafka.transaction_timeout_ms = 86400000", "transaction.max.timeout.ms"]);
+    scene.world.set(KEY, "900000");
+    scene.bridge = scene.world.run();
+    assert_eq!(delivered(&mut scene), ["1", "2", "3"]);
 }
