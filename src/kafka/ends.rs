@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -34,6 +34,21 @@ pub fn beginnings<'p>(
     places: impl IntoIterator<Item = &'p Place>,
 ) -> Result<BTreeMap<Place, i64>, KafkaError> {
     ask(reader, places, Offset::Beginning)
+}
+
+/// Whether a reader that began at `from`, and was told that it is at the partition's end, has read up to `end`. A broker that
+/// became the leader a moment ago may know of less than is there, and call that the end; what is lacking comes later, and
+/// then it is told of the end again.
+pub fn has_reached<C: ConsumerContext>(
+    reader: &BaseConsumer<C>,
+    (topic, partition): &Place,
+    from: i64,
+    end: i64,
+) -> Result<bool, KafkaError> {
+    let positions = reader.position()?;
+    // Behind the last record, or the last end of a transaction; no offset where nothing was read.
+    let position = positions.find_partition(topic, *partition).map(|element| element.offset());
+    Ok(matches!(position, Some(Offset::Offset(position)) if position >= end) || from >= end)
 }
 
 /// Kafka takes "times" of -1 and -2 for the end and the beginning, which is how librdkafka writes them.

@@ -21,7 +21,7 @@ use rdkafka::message::Headers as _;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::client::{Brokers, IsolationLevel};
-use super::ends::{Place, beginnings, ends};
+use super::ends::{Place, beginnings, ends, has_reached};
 use super::readers::Readers;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,6 +89,7 @@ impl Reader<'_> {
     /// The source's dead letters from an offset on.
     fn positions(&self, from: i64) -> Result<Found, KafkaError> {
         let (topic, partition) = self.place;
+        let end = ends(self.consumer, [self.place])?.get(self.place).copied().ok_or(NO_OFFSET)?;
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, *partition, Offset::Offset(from))?;
         self.consumer.assign(&assignment)?;
@@ -109,7 +110,11 @@ impl Reader<'_> {
                         positions.insert(position);
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    if has_reached(self.consumer, self.place, from, end)? {
+                        break;
+                    }
+                }
                 Some(Err(error)) => return Err(error),
                 None => return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
             }

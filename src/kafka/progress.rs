@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::ends::{Place, beginnings, ends};
+use super::ends::{Place, beginnings, ends, has_reached};
 use super::readers::Readers;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -71,7 +71,7 @@ pub fn read_newest(readers: &Readers, topic: &str, source_name: &str) -> Result<
     let mut look_back = LOOK_BACK;
     loop {
         let from = end.saturating_sub(look_back).max(start);
-        let newest = newest_from(readers.committed(), topic, from, |key| key == source_name.as_bytes())?;
+        let newest = newest_between(readers.committed(), topic, (from, end), |key| key == source_name.as_bytes())?;
         if !newest.is_empty() || from == start {
             return newest.into_values().next().map(|raw| raw.framed(source_name)).transpose();
         }
@@ -86,8 +86,8 @@ pub fn read_others(
     topic: &str,
     source_name: &str,
 ) -> Result<BTreeMap<String, Stored>, ProgressError> {
-    let (start, _) = stable_bounds(readers, topic)?;
-    let newest = newest_from(readers.committed(), topic, start, |key| key != source_name.as_bytes())?;
+    let bounds = stable_bounds(readers, topic)?;
+    let newest = newest_between(readers.committed(), topic, bounds, |key| key != source_name.as_bytes())?;
     // A source's name is UTF-8: another key is no bridge's. A source whose progress was deleted by hand was given up.
     let named = newest.into_iter().filter_map(|(key, raw)| Some((String::from_utf8(key).ok()?, raw)));
     let known = named.filter(|(_, raw)| !raw.value.is_empty());
@@ -127,17 +127,17 @@ fn stable_bounds(readers: &Readers, topic: &str) -> Result<(i64, i64), ProgressE
     Ok((start, end))
 }
 
-/// The newest records under the wanted keys.
-fn newest_from(
+/// The newest records under the wanted keys, once everything between the bounds has been read.
+fn newest_between(
     consumer: &BaseConsumer,
     topic: &str,
-    from: i64,
+    (from, end): (i64, i64),
     wanted: impl Fn(&[u8]) -> bool,
 ) -> Result<BTreeMap<Vec<u8>, Raw>, ProgressError> {
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, 0, Offset::Offset(from)).map_err(kafka("assign"))?;
     consumer.assign(&assignment).map_err(kafka("assign"))?;
-    let mut newest = BTreeMap::new();
+    let (place, mut newest) = ((topic.to_owned(), 0), BTreeMap::new());
     loop {
         match consumer.poll(TIMEOUT) {
             Some(Ok(message)) => {
@@ -146,8 +146,11 @@ fn newest_from(
                     newest.insert(key.to_vec(), Raw { offset: message.offset(), value });
                 }
             }
-            // The end was at or behind the high watermark before the reading began.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(newest),
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                if has_reached(consumer, &place, from, end).map_err(kafka("ask for the position"))? {
+                    return Ok(newest);
+                }
+            }
             Some(Err(error)) => return Err(kafka("read progress")(error)),
             None => {
                 let code = RDKafkaErrorCode::OperationTimedOut;

@@ -19,7 +19,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::client::{Brokers, IsolationLevel};
-use super::ends::{Place, beginnings};
+use super::ends::{Place, beginnings, ends, has_reached};
 use super::readers::Readers;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -80,11 +80,16 @@ impl Reader<'_> {
         let mut open: BTreeSet<i32> = from.keys().copied().collect();
         let mut assignment = TopicPartitionList::new();
         let places: Vec<Place> = from.keys().map(|partition| (self.topic.to_owned(), *partition)).collect();
-        let starts = beginnings(self.consumer, &places)?;
+        let (starts, ends) = (beginnings(self.consumer, &places)?, ends(self.consumer, &places)?);
         for (place, offset) in places.iter().zip(from.values()) {
             let start = starts.get(place).ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset))?;
             assignment.add_partition_offset(self.topic, place.1, Offset::Offset(*offset.max(start)))?;
         }
+        let is_through = |partition: i32| {
+            let place = (self.topic.to_owned(), partition);
+            let (from, end) = (from.get(&partition), ends.get(&place));
+            has_reached(self.consumer, &place, from.copied().unwrap_or_default(), end.copied().unwrap_or_default())
+        };
         self.consumer.assign(&assignment)?;
         while !open.is_empty() {
             match self.consumer.poll(TIMEOUT) {
@@ -98,7 +103,9 @@ impl Reader<'_> {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    open.remove(&partition);
+                    if is_through(partition)? {
+                        open.remove(&partition);
+                    }
                 }
                 Some(Err(error)) => return Err(error),
                 None => return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
