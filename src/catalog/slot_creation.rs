@@ -16,6 +16,7 @@ use super::session::{Catalog, column, lsn};
 use super::setup::Step;
 
 const CREATE_SLOT: &str = "whether the slot could be created";
+const DROP_SQL: &str = "SELECT pg_drop_replication_slot($1)";
 const UNDO_SLOT: &str = "whether the slot is gone";
 
 const CREATE_SLOT_SQL: &str = "SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')";
@@ -78,7 +79,7 @@ impl Catalog {
         match self.new_slot.take() {
             None => Ok(true),
             Some(NewSlot::Made) => {
-                self.ask(UNDO_SLOT, "SELECT pg_drop_replication_slot($1)", &[&name]).await?;
+                self.drop_slot(name).await?;
                 Ok(true)
             }
             Some(NewSlot::Asked(pid)) => {
@@ -87,6 +88,11 @@ impl Catalog {
                 self.cancel_creation(name, pid, limit).await
             }
         }
+    }
+
+    /// Drops a slot that Postgres has invalidated.
+    pub async fn drop_slot(&mut self, name: &str) -> Result<(), CatalogError> {
+        self.ask(UNDO_SLOT, DROP_SQL, &[&name]).await.map(drop)
     }
 
     /// A slot that is finished by now stays: somebody else may have made it.

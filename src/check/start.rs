@@ -3,7 +3,8 @@
 //! The bridge may be running. So they are read in the order in which each can only have grown: the slot, then progress,
 //! which is never behind it, then the topic and the server, which are never behind progress.
 
-use penstock_core::resume::{Decision, Others, Refusal, Server, Slot, Topic, decide};
+use penstock_core::continuity::{Accepted, Continuation, Known, go_on};
+use penstock_core::resume::{Decision, Others, Refusal, Server, Slot, Topic};
 use penstock_wire::progress::Progress;
 use penstock_wire::reload::Scope;
 
@@ -15,9 +16,9 @@ use crate::kafka::client::Brokers;
 use crate::kafka::topics::{TopicsError, describe as describe_topic};
 use crate::moment::format_us;
 use crate::registry::Registry;
-use crate::run::{describe, pinned, rows_text};
+use crate::run::{describe, pinned, rows_text, switch_point};
 use crate::schema::captured;
-use crate::source::{Connection, SourceError, SystemIdentity};
+use crate::source::{Connection, SourceError, SystemIdentity, TimelineSwitch};
 use crate::status::reloads::line;
 use crate::stored::{StoredError, newest_progress, other_progress};
 
@@ -96,16 +97,31 @@ async fn ask(
     };
     let topic = describe_topic(brokers, &config.kafka.topic).await?;
     let topic = topic.map(|state| Topic { id: state.id, ends: state.offsets.iter().map(|(_, end)| *end).collect() });
-    let identity = identify(config).await?;
+    let (identity, switches) = identify(config).await?;
     let server = Server {
         system_identifier: identity.system_identifier,
         database_oid: catalog.server_facts().await?.database_oid,
         timeline: identity.timeline,
         flushed: identity.flushed,
     };
-    match decide(&pinned(config), &server, slot.as_ref(), progress, &others, topic.as_ref()) {
-        Ok(Decision::Resume(progress)) => resume(config, catalog, &progress, from_now, report).await?,
-        Ok(Decision::FirstStart) => {
+    let known = Known {
+        pinned: &pinned(config),
+        server: &server,
+        slot: slot.as_ref(),
+        progress: progress.as_ref(),
+        others: &others,
+        topic: topic.as_ref(),
+        switch_point: progress.as_ref().and_then(|progress| switch_point(&switches, progress.timeline)),
+    };
+    match go_on(known, Accepted::default()) {
+        Ok(Continuation::Decided(Decision::Resume(progress))) => {
+            resume(config, catalog, &progress, from_now, report).await?;
+        }
+        Ok(Continuation::NewEpoch(next)) => {
+            report.look(SUBJECT, format!("begins epoch {}: {}", next.progress.epoch, next.detail));
+            resume(config, catalog, &next.progress, from_now, report).await?;
+        }
+        Ok(Continuation::Decided(Decision::FirstStart)) => {
             report.look(SUBJECT, beside(&others, topic.as_ref()));
             first_start(config, catalog, from_now, report).await?;
         }
@@ -119,11 +135,12 @@ async fn ask(
     Ok(false)
 }
 
-async fn identify(config: &Config) -> Result<SystemIdentity, SourceError> {
+async fn identify(config: &Config) -> Result<(SystemIdentity, Vec<TimelineSwitch>), SourceError> {
     let mut connection = Connection::connect(&config.source.server.connect_options("penstock check")).await?;
     let identity = connection.identify_system().await?;
+    let switches = connection.timeline_history(identity.timeline).await?;
     connection.close().await?;
-    Ok(identity)
+    Ok((identity, switches))
 }
 
 async fn resume(

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use penstock_core::continuity::Accepted;
+use penstock_wire::lsn::{EndLsn, Lsn};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -60,6 +62,14 @@ enum Command {
         /// by later starts; readers are told that the load is incomplete. `penstock backfill --all` loads them after all.
         #[arg(long)]
         from_now: bool,
+        /// Go on although changes behind this LSN may be missing: the one that the bridge has named when it stopped. A new
+        /// epoch begins, readers are told that they know nothing until all rows were read again, and that is begun. Once it
+        /// has happened, the option means nothing any more: another gap stops the bridge again.
+        #[arg(long, value_name = "LSN")]
+        accept_gap: Option<Lsn>,
+        /// The same after `pg_upgrade`, whose server counts as another one.
+        #[arg(long, value_name = "LSN", conflicts_with = "accept_gap")]
+        accept_upgrade: Option<Lsn>,
     },
     /// Create topics, publication, event triggers and slot, in this order, and write the first progress record.
     ///
@@ -128,12 +138,13 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Run { config, from_now } => {
-            with_config(&config, |config| bridge::run(config, Start { from_now, setup_only: false }))
+        Command::Run { config, from_now, accept_gap, accept_upgrade } => {
+            let accepted = Accepted { gap: accept_gap.map(EndLsn), upgrade: accept_upgrade.map(EndLsn) };
+            with_config(&config, |config| bridge::run(config, Start { from_now, accepted, setup_only: false }))
         }
         Command::Setup { config, print_sql } => with_config(&config, |config| match print_sql {
             true => bridge::print_sql(&config),
-            false => bridge::run(config, Start { from_now: false, setup_only: true }),
+            false => bridge::run(config, Start { setup_only: true, ..Start::default() }),
         }),
         Command::Backfill(args) => backfill::run(&args),
         Command::Replay(args) => replay::run(&args, false),

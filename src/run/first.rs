@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use penstock_core::resume::{self, Others};
+use penstock_core::continuity::{self, Continuation, Known};
+use penstock_core::resume::{Decision, Others};
 use penstock_wire::lsn::EndLsn;
 
 use super::describe;
@@ -16,7 +17,7 @@ use super::fencing::readers;
 use super::opening::{Fresh, Start, other_progress, server, slot, stored_progress, topic};
 use super::shell::{RunError, Shell, pinned};
 use crate::catalog::findings::{Facts, Severity, findings};
-use crate::catalog::{Catalog, CatalogError, Rows, Step, Table, mute_partitions};
+use crate::catalog::{Catalog, CatalogError, Rows, Step, Table, WalStatus, mute_partitions};
 use crate::config::TableName;
 use crate::kafka::topics::{Creation, Topics};
 use crate::source::SystemIdentity;
@@ -35,7 +36,8 @@ pub(super) async fn make(shell: &Shell, start: Start, identity: &SystemIdentity)
         return Err(RunError::SlotUnfinished { slot: shell.slot().to_owned(), pid });
     }
     preflight(shell).await?;
-    if slot(shell).await?.is_some() {
+    let found = slot(shell).await?;
+    if found.as_ref().is_some_and(|slot| !slot.lost) {
         if start.setup_only {
             let tables = captured(shell).await?;
             install_triggers(shell, &mut *shell.catalog.lock().await, &tables).await?;
@@ -46,9 +48,40 @@ pub(super) async fn make(shell: &Shell, start: Start, identity: &SystemIdentity)
     let stored = stored_progress(shell, &readers).await?;
     let others = if stored.is_none() { other_progress(shell, &readers).await? } else { Others::new() };
     let (server, topic) = (server(shell, identity).await?, topic(shell, &readers).await?);
-    let decision = resume::decide(&pinned(&shell.config), &server, None, stored, &others, topic.as_ref());
-    decision.map_err(|refusal| RunError::Refused(Box::new(refusal)))?;
-    create(shell, start).await.map(Some)
+    let known = Known {
+        pinned: &pinned(&shell.config),
+        server: &server,
+        slot: found.as_ref(),
+        progress: stored.as_ref(),
+        others: &others,
+        topic: topic.as_ref(),
+        // A timeline that is gone on with brings its slot along.
+        switch_point: None,
+    };
+    match continuity::go_on(known, start.accepted).map_err(|refusal| RunError::Refused(Box::new(refusal)))? {
+        Continuation::Decided(Decision::FirstStart) => create(shell, start).await.map(Some),
+        Continuation::Decided(Decision::Resume(_)) => Ok(None),
+        Continuation::NewEpoch(_) => {
+            renew_slot(shell, found.is_some()).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Makes the slot that a new epoch begins with. Between here and the epoch's first progress it is ahead of progress, which is
+/// refused like the gap itself, and accepted with it.
+async fn renew_slot(shell: &Shell, lost: bool) -> Result<(), RunError> {
+    let tables = captured(shell).await?;
+    let mut catalog = shell.catalog.lock().await;
+    if lost {
+        catalog.drop_slot(shell.slot()).await?;
+    }
+    catalog.create_publication(&shell.config.source.publication, tables.keys()).await?;
+    install_triggers(shell, &mut catalog, &tables).await?;
+    if let Step::Made(from) = catalog.create_slot(shell.slot(), SLOT_PATIENCE).await? {
+        tracing::warn!(slot = shell.slot(), %from, "made the slot anew");
+    }
+    Ok(())
 }
 
 /// The server process that is making the slot.
@@ -84,7 +117,8 @@ pub(super) async fn stopping_findings(shell: &Shell) -> Result<Vec<String>, Cata
     let mut catalog = shell.catalog.lock().await;
     let server = catalog.server_facts().await?;
     let publication = catalog.publication(&config.source.publication).await?;
-    let slot = catalog.slot(shell.slot()).await?;
+    // What becomes of a lost one is not a finding's to say: that depends on progress.
+    let slot = catalog.slot(shell.slot()).await?.filter(|slot| slot.wal_status != Some(WalStatus::Lost));
     let tables = catalog.tables(&config.tables.capture, &config.source.publication).await?;
     let triggers = catalog.triggers().await?;
     let facts =

@@ -28,7 +28,7 @@ mod stream;
 mod topic_watch;
 
 pub use first::rows_text;
-pub use opening::Start;
+pub use opening::{Start, switch_point};
 pub use shell::{RunError, Shell, clock_us, nonce, pinned, rules};
 
 /// How long the server may take to end the copy before a new connection is cheaper.

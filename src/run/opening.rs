@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use penstock_core::bridge::{Bridge, ClockSample};
+use penstock_core::continuity::{self, Accepted, Continuation, Known, NewEpoch};
 use penstock_core::oversize::Suspect;
 use penstock_core::resume::{self, Decision, Others, Server, Slot, Topic};
 use penstock_wire::decode::WriterSchema;
@@ -37,7 +38,7 @@ use crate::kafka::readers::Readers;
 use crate::kafka::sink::{Sink, SinkError, SinkEvent};
 use crate::kafka::topics::{TopicState, Topics, TopicsError, describe_with};
 use crate::registry::RegistryError;
-use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, publication_names};
+use crate::source::{Class, Connection, SourceError, StatusUpdate, SystemIdentity, TimelineSwitch, publication_names};
 
 /// SQLSTATE of a slot that another process holds.
 const OBJECT_IN_USE: &str = "55006";
@@ -45,12 +46,30 @@ const SLOT_PAUSE: Duration = Duration::from_millis(500);
 const KAFKA_PAUSE: Duration = Duration::from_millis(500);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
 /// How a run begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     /// Go on without the rows from before the slot: they are not loaded, now and at later starts.
     pub from_now: bool,
+    /// Where a new epoch may begin although changes may be missing.
+    pub accepted: Accepted,
     /// End once the first progress is written.
     pub setup_only: bool,
+}
+
+/// An epoch that has to be begun before anything else.
+#[derive(Clone, Debug)]
+struct Opening {
+    detail: String,
+    gap: bool,
+    clock_us: i64,
+}
+
+/// What is known before the stream goes on.
+struct Decided {
+    progress: Progress,
+    /// Dead letters that can be read already.
+    letters: BTreeSet<Position>,
+    opening: Option<Opening>,
 }
 
 /// What a first start has made.
@@ -111,6 +130,7 @@ async fn open<'a>(
         }
         *fresh = made?;
     }
+    let switches = connection.timeline_history(identity.timeline).await.map_err(SessionEnd::Source)?;
     take_slot(connection, shell, shutdown).await?;
     // From here on the connection streams, once and never again; Kafka is waited for without giving it up.
     let (Fenced { sink, mut events, record_bytes, topics }, mut readers) = loop {
@@ -125,8 +145,9 @@ async fn open<'a>(
         }
         while_alive(connection, shell, shutdown, tokio::time::sleep(KAFKA_PAUSE)).await?;
     };
-    let (progress, letters) = loop {
-        let decided = decide(shell, &identity, fresh.as_ref(), &readers, &sink, &mut events);
+    let Decided { progress, letters, opening } = loop {
+        let began = (&identity, switches.as_slice(), start.accepted);
+        let decided = decide(shell, began, fresh.as_ref(), &readers, &sink, &mut events);
         match while_alive(connection, shell, shutdown, decided).await? {
             Ok(decided) => break decided,
             Err(SessionEnd::Run(error)) if error.class() == Class::Retry => {
@@ -143,8 +164,8 @@ async fn open<'a>(
     let began = Instant::now();
     let (topic_id, partition_count) = (progress.topic_id.clone(), progress.partition_count);
     let mut bridge = Bridge::new(shell.settings(record_bytes), progress, Duration::ZERO);
-    if let Some(fresh) = fresh.as_ref() {
-        bridge.open_epoch(&fresh.detail, fresh.clock_us, Duration::ZERO);
+    if let Some(Opening { detail, gap, clock_us }) = &opening {
+        bridge.open_epoch(detail, *gap, *clock_us, Duration::ZERO);
     }
     bridge.know_dead_letters(letters);
     if let Some(suspect) = suspect {
@@ -211,12 +232,12 @@ async fn while_alive<T>(
 /// Steps 3 to 5: progress, and the dead letters behind what the slot was told.
 async fn decide(
     shell: &Shell,
-    identity: &SystemIdentity,
+    (identity, switches, accepted): (&SystemIdentity, &[TimelineSwitch], Accepted),
     fresh: Option<&Fresh>,
     readers: &Readers,
     sink: &Sink,
     events: &mut UnboundedReceiver<SinkEvent>,
-) -> Result<(Progress, BTreeSet<Position>), SessionEnd> {
+) -> Result<Decided, SessionEnd> {
     let refused = |error: RunError| SessionEnd::Run(Box::new(error));
     let names = shell.names();
     // A topic that was made just now may not be known to every broker: then the question fails, and is asked again.
@@ -236,29 +257,55 @@ async fn decide(
         let others = other_progress(shell, readers).await.map_err(refused)?;
         let allowed = resume::first_start(&pinned(&shell.config), &others, topic);
         allowed.map_err(|refusal| SessionEnd::Refused(Box::new(refusal)))?;
-        return Ok((first_progress(shell, fresh, &server, topic), BTreeSet::new()));
+        let Fresh { detail, clock_us, .. } = fresh.clone();
+        return Ok(Decided {
+            progress: first_progress(shell, fresh, &server, topic),
+            letters: BTreeSet::new(),
+            opening: Some(Opening { detail, gap: false, clock_us }),
+        });
     }
     let slot = slot(shell).await.map_err(refused)?;
-    match resume::decide(&pinned(&shell.config), &server, slot.as_ref(), stored, &Others::new(), topic.as_ref()) {
-        Ok(Decision::Resume(progress)) => {
-            let partitions = i32::try_from(progress.partition_count).unwrap_or_default();
-            let mut settled = places(&names.changes, partitions);
-            settled.extend(dead_letters.clone());
-            settle(shell, readers, sink, events, settled).await?;
-            let readable = readable(shell, readers, &progress).await?;
-            let confirmed = slot.map(|slot| slot.confirmed).unwrap_or_default();
-            let letters = match dead_letters {
-                Some(place) => letters(shell, readers, place, &progress, confirmed).await?,
-                None => Letters::default(),
-            };
-            let progress = resume::behind_readable(*progress, readable, letters.lost, confirmed);
-            tracing::info!(end_lsn = %progress.end_lsn, epoch = progress.epoch, "resuming");
-            Ok((progress, letters.readable))
-        }
+    let others = Others::new();
+    let known = Known {
+        pinned: &pinned(&shell.config),
+        server: &server,
+        slot: slot.as_ref(),
+        progress: stored.as_ref(),
+        others: &others,
+        topic: topic.as_ref(),
+        switch_point: stored.as_ref().and_then(|progress| switch_point(switches, progress.timeline)),
+    };
+    let (progress, opening) = match continuity::go_on(known, accepted) {
+        Ok(Continuation::Decided(Decision::Resume(progress))) => (*progress, None),
         // Only the slot can have vanished since step 1 took it.
-        Ok(Decision::FirstStart) => Err(SessionEnd::Source(SourceError::StreamEnded)),
-        Err(refusal) => Err(SessionEnd::Refused(Box::new(refusal))),
-    }
+        Ok(Continuation::Decided(Decision::FirstStart)) => return Err(SessionEnd::Source(SourceError::StreamEnded)),
+        Ok(Continuation::NewEpoch(next)) => {
+            let NewEpoch { progress, detail, gap } = *next;
+            let clock = shell.catalog.lock().await.clock_reading().await;
+            let clock_us = clock.map_err(|error| refused(error.into()))?.clock_us;
+            tracing::warn!(epoch = progress.epoch, end_lsn = %progress.end_lsn, detail, "a new epoch begins");
+            (progress, Some(Opening { detail, gap, clock_us }))
+        }
+        Err(refusal) => return Err(SessionEnd::Refused(Box::new(refusal))),
+    };
+    let partitions = i32::try_from(progress.partition_count).unwrap_or_default();
+    let mut settled = places(&names.changes, partitions);
+    settled.extend(dead_letters.clone());
+    settle(shell, readers, sink, events, settled).await?;
+    let readable = readable(shell, readers, &progress).await?;
+    let confirmed = slot.map(|slot| slot.confirmed).unwrap_or_default();
+    let letters = match dead_letters {
+        Some(place) => letters(shell, readers, place, &progress, confirmed).await?,
+        None => Letters::default(),
+    };
+    let progress = resume::behind_readable(progress, readable, letters.lost, confirmed);
+    tracing::info!(end_lsn = %progress.end_lsn, epoch = progress.epoch, "resuming");
+    Ok(Decided { progress, letters: letters.readable, opening })
+}
+
+/// Where a timeline ended, if the server's comes from it.
+pub fn switch_point(switches: &[TimelineSwitch], timeline: u32) -> Option<Lsn> {
+    switches.iter().find(|switch| switch.timeline == timeline).map(|switch| switch.switch_point)
 }
 
 /// Where dead letters go, if any do. A topic that is missing stops the start in step 4, unless it was made just now.

@@ -3,6 +3,7 @@
 mod access;
 mod backfill;
 mod bad_input;
+mod continuity;
 mod ddl;
 mod ends;
 mod first_start;

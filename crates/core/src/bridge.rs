@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use penstock_wire::control::{Control, ControlKey};
 use penstock_wire::lsn::{CommitLsn, EndLsn};
+use penstock_wire::partition::PartitionId;
 use penstock_wire::position::{Position, Seq};
 use penstock_wire::progress::Progress;
 
@@ -126,21 +127,33 @@ impl Bridge {
         self.outlet.know_dead_letters(known);
     }
 
-    /// Begins the first epoch: an epoch record in every partition, before anything else. `detail` says whether the topic
-    /// will hold every row (`complete: …`) or not (`incomplete: …`).
-    pub fn open_epoch(&mut self, detail: &str, clock_us: i64, now: Duration) {
-        self.ledger.forget_durable();
-        let source = self.settings.source.number;
-        let control = Control::epoch(None, detail.to_owned());
-        let key = ControlKey::of_source(source, control.kind);
-        let place = ControlPlace { commit_lsn: CommitLsn::new(0), seq: Seq(0), commit_time_us: clock_us };
-        for partition in self.settings.partitioner.all() {
-            put_control(&self.settings, &mut self.outlet, &mut self.ledger, (partition, place), &key, &control)
-                .expect("an epoch record is smaller than any bound");
+    /// Begins progress' epoch: an epoch record in every partition, before anything else. `detail` says whether the topic
+    /// will hold every row (`complete: …`) or not (`incomplete: …`). `gap`: a gap record follows each.
+    pub fn open_epoch(&mut self, detail: &str, gap: bool, clock_us: i64, now: Duration) {
+        let epoch = self.progress.epoch;
+        self.ledger.begin_epoch(epoch);
+        let ends: Vec<Position> = self.progress.partitions.iter().map(|entry| entry.last).collect();
+        let begin = |partition: PartitionId| {
+            (epoch > 1).then(|| ends.get(partition.number() as usize).copied().unwrap_or_default())
+        };
+        self.put_everywhere(Seq(0), clock_us, |partition| Control::epoch(begin(partition), detail.to_owned()));
+        if gap {
+            self.put_everywhere(Seq(8), clock_us, |_| Control::gap(detail.to_owned()));
         }
-        self.outlet.seal();
         self.ledger.seal(self.read_to, None, clock_us, self.backfill.remembered());
         self.handle_quiet(now);
+    }
+
+    /// A control record in every partition, the last of its transaction.
+    fn put_everywhere(&mut self, seq: Seq, clock_us: i64, control: impl Fn(PartitionId) -> Control) {
+        let place = ControlPlace { commit_lsn: CommitLsn::new(0), seq, commit_time_us: clock_us };
+        for partition in self.settings.partitioner.all() {
+            let control = control(partition);
+            let key = ControlKey::of_source(self.settings.source.number, control.kind);
+            put_control(&self.settings, &mut self.outlet, &mut self.ledger, (partition, place), &key, &control)
+                .expect("an epoch's record is smaller than any bound");
+        }
+        self.outlet.seal();
     }
 
     /// Everything committed before this is durable in Kafka: what every status update says.

@@ -11,6 +11,7 @@ use penstock_wire::plan::{PlanError, ValueError};
 use penstock_wire::position::Position;
 use penstock_wire::types::{NoDecimal, Refusal};
 
+use crate::continuity::accepting;
 use crate::ddl::message::DdlError;
 use crate::pgoutput::DecodeError;
 use crate::relation::AccountColumns;
@@ -108,6 +109,8 @@ pub enum Fault {
         commit_lsn: CommitLsn,
         /// What was found.
         what: String,
+        /// Where progress ended when the bridge started.
+        end: EndLsn,
     },
 }
 
@@ -276,11 +279,10 @@ impl Fault {
             Self::Ddl { .. } => {
                 "Run the version of Penstock whose `setup` installed the event triggers, or a newer one.".into()
             }
-            Self::History { .. } => {
-                "Do not delete anything. If the server was restored on purpose, the topic holds commits it no longer has: \
-                 start a new topic with `penstock setup` under another name, or restore the right server."
-                    .into()
-            }
+            Self::History { end, .. } => format!(
+                "Do not delete anything. Point source.url at the right server. If the server was restored on purpose, the topic holds commits that it no longer has: {}",
+                accepting("gap", *end)
+            ),
         }
     }
 }

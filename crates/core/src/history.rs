@@ -50,7 +50,7 @@ impl History {
             // The first one behind progress: the last skipped one must have been the last delivered one.
             return match self.last_skipped.take() {
                 Some(last) if last != self.through => {
-                    Err(fault(last.commit_lsn, "the last delivered transaction is missing"))
+                    Err(self.fault(last.commit_lsn, "the last delivered transaction is missing"))
                 }
                 _ => Ok(Known::New),
             };
@@ -64,7 +64,7 @@ impl History {
                 Ok(Known::InPart)
             }
             Ordering::Equal => {
-                Err(fault(begin.commit_lsn, "another transaction stands where one was delivered in part"))
+                Err(self.fault(begin.commit_lsn, "another transaction stands where one was delivered in part"))
             }
             Ordering::Greater => Err(self.rest_missing()),
         }
@@ -82,9 +82,11 @@ impl History {
         match commit_lsn.cmp(&self.through.commit_lsn) {
             Ordering::Less if self.end_lsn.covers(commit_lsn) => Ok(()),
             Ordering::Equal if last == self.through => Ok(()),
-            Ordering::Equal => Err(fault(commit_lsn, "another transaction stands where the last delivered one stood")),
+            Ordering::Equal => {
+                Err(self.fault(commit_lsn, "another transaction stands where the last delivered one stood"))
+            }
             Ordering::Less | Ordering::Greater => {
-                Err(fault(commit_lsn, "a transaction that was never delivered stands before the delivered end"))
+                Err(self.fault(commit_lsn, "a transaction that was never delivered stands before the delivered end"))
             }
         }
     }
@@ -93,7 +95,7 @@ impl History {
     pub(crate) fn ended(&self, begin: &Begin, events: u64) -> Result<(), Fault> {
         let in_part = begin.commit_lsn == self.through.commit_lsn;
         if in_part && Seq::of_event(events, Part::Record) <= self.through.seq {
-            return Err(fault(begin.commit_lsn, "a transaction is shorter than what was delivered of it"));
+            return Err(self.fault(begin.commit_lsn, "a transaction is shorter than what was delivered of it"));
         }
         Ok(())
     }
@@ -104,12 +106,12 @@ impl History {
     }
 
     fn rest_missing(&self) -> Fault {
-        fault(self.through.commit_lsn, "the transaction that was delivered in part is missing")
+        self.fault(self.through.commit_lsn, "the transaction that was delivered in part is missing")
     }
-}
 
-fn fault(commit_lsn: CommitLsn, what: &str) -> Fault {
-    Fault::History { commit_lsn, what: what.to_owned() }
+    fn fault(&self, commit_lsn: CommitLsn, what: &str) -> Fault {
+        Fault::History { commit_lsn, what: what.to_owned(), end: self.end_lsn }
+    }
 }
 
 #[cfg(test)]

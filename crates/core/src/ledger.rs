@@ -153,9 +153,12 @@ impl Ledger {
         }
     }
 
-    /// Begins before any progress was ever written: nothing may be confirmed until the first group is committed.
-    pub fn forget_durable(&mut self) {
+    /// Begins an epoch of which no progress was written: nothing may be confirmed until the first group is committed, and
+    /// until its first transaction is delivered there is no last one.
+    pub fn begin_epoch(&mut self, epoch: u32) {
         self.durable = EndLsn::default();
+        let last_event = Position { epoch, ..Position::ZERO };
+        self.open().end.last_commit = LastCommit { last_event, xid: 0, commit_time_us: 0 };
     }
 
     /// Everything committed before this is durable in Kafka: what the slot may be told.

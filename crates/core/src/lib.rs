@@ -6,6 +6,7 @@
 pub mod backfill;
 pub mod batch;
 pub mod bridge;
+pub mod continuity;
 pub mod ddl;
 mod emit;
 pub mod fault;

@@ -18,6 +18,7 @@ use penstock_wire::position::Position;
 use penstock_wire::progress::{PartitionProgress, Progress, Through};
 
 use crate::backfill::{Remembered, reopen};
+use crate::continuity::accepting;
 use crate::ledger::{GroupEnd, LastCommit, PartitionEnd};
 
 /// The Postgres server, as it answers now.
@@ -128,13 +129,13 @@ pub enum Refusal {
     SlotAhead { confirmed: EndLsn, end: EndLsn },
     /// Another cluster.
     #[error("another system: progress was written for system identifier {pinned}, the server has {found}")]
-    OtherSystem { pinned: u64, found: u64 },
+    OtherSystem { pinned: u64, found: u64, end: EndLsn },
     /// Another database of the cluster.
     #[error("another database: progress was written for database OID {pinned}, the configured one has {found}")]
     OtherDatabase { pinned: u32, found: u32 },
     /// Promoted or restored since.
     #[error("another timeline: progress was written on timeline {pinned}, the server is on {found}")]
-    OtherTimeline { pinned: u32, found: u32 },
+    OtherTimeline { pinned: u32, found: u32, end: EndLsn },
     /// The server's WAL ends before what was already delivered.
     #[error(
         "server behind progress: its WAL ends at {flushed}, commits up to {end} are already in the topic; it was restored to an older state"
@@ -153,8 +154,8 @@ impl Refusal {
                 "If this is a first start that was interrupted: SELECT pg_drop_replication_slot('{slot}') and run `penstock setup` again. \
                  If the progress topic was deleted, changes can no longer be placed: set up a new topic and load it again."
             ),
-            Self::ProgressWithoutSlot { .. } | Self::SlotLost { .. } | Self::SlotAhead { .. } => {
-                "Changes may be missing. Drop what is left of the slot, set up a new topic with `penstock setup`, and load it again.".into()
+            Self::ProgressWithoutSlot { end, .. } | Self::SlotLost { end, .. } | Self::SlotAhead { end, .. } => {
+                format!("Changes may be missing. {}", accepting("gap", *end))
             }
             Self::TopicWithoutProgress => "Choose an empty topic, or the progress topic that belongs to it; then run `penstock setup`.".into(),
             Self::NumberTaken { .. } => {
@@ -175,12 +176,17 @@ impl Refusal {
             Self::Repartitioned { pinned, .. } => format!(
                 "The partition count is pinned for ever. Re-create the topic with {pinned} partitions, or set up a new topic and load it again."
             ),
-            Self::OtherSystem { .. } | Self::OtherDatabase { .. } => {
+            Self::OtherSystem { end, .. } => format!(
+                "Check source.url. A different database needs a different source.name, and its own `penstock setup`. If pg_upgrade was run: {}",
+                accepting("upgrade", *end)
+            ),
+            Self::OtherDatabase { .. } => {
                 "Check source.url. A different database needs a different source.name, and its own `penstock setup`.".into()
             }
-            Self::OtherTimeline { .. } | Self::ServerBehind { .. } => {
-                "The topic may hold commits this server does not have. Point source.url at the right server, or set up a new topic and load it.".into()
-            }
+            Self::OtherTimeline { end, .. } | Self::ServerBehind { end, .. } => format!(
+                "The topic may hold commits this server does not have. Point source.url at the right server. If this is the right one: {}",
+                accepting("gap", *end)
+            ),
             Self::Configuration { what, pinned, .. } => format!("Set {what} back to {pinned}: it is pinned in the topic for ever."),
         }
     }
@@ -264,13 +270,15 @@ fn check_configuration(pinned: &Pinned, progress: &Progress) -> Result<(), Refus
 
 fn check_server(server: &Server, progress: &Progress) -> Result<(), Refusal> {
     if server.system_identifier != progress.system_identifier {
-        return Err(Refusal::OtherSystem { pinned: progress.system_identifier, found: server.system_identifier });
+        let (pinned, found) = (progress.system_identifier, server.system_identifier);
+        return Err(Refusal::OtherSystem { pinned, found, end: progress.end_lsn });
     }
     if server.database_oid != progress.database_oid {
         return Err(Refusal::OtherDatabase { pinned: progress.database_oid, found: server.database_oid });
     }
     if server.timeline != progress.timeline {
-        return Err(Refusal::OtherTimeline { pinned: progress.timeline, found: server.timeline });
+        let (pinned, found) = (progress.timeline, server.timeline);
+        return Err(Refusal::OtherTimeline { pinned, found, end: progress.end_lsn });
     }
     // Of a transaction that is delivered in part, the commit record lies behind the end.
     let end = progress.end_lsn.max(EndLsn(progress.through.commit_lsn.0));

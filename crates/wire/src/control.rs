@@ -134,6 +134,18 @@ impl Control {
         }
     }
 
+    /// Changes before this epoch may be missing; `detail` says why.
+    pub fn gap(detail: String) -> Self {
+        Self {
+            kind: ControlKind::Gap,
+            schema: String::new(),
+            table: String::new(),
+            account: None,
+            begin: None,
+            detail: Some(detail),
+        }
+    }
+
     /// A row of the table could not be delivered; `account` is whose, if that is known. `detail` says why, without values.
     pub fn dead_letter(schema: &str, table: &str, account: Option<&str>, detail: String) -> Self {
         Self {

@@ -33,7 +33,7 @@ pub(super) fn check(facts: &Facts<'_>, config: &Config, findings: &mut Findings)
         let reason = slot.invalidation_reason.as_deref().unwrap_or("the WAL that it needs was removed");
         let confirmed = slot.confirmed_lsn.map(|lsn| format!(" after {lsn}")).unwrap_or_default();
         let remedy = format!(
-            "SELECT pg_drop_replication_slot({}); then every captured table has to be loaded again",
+            "`penstock run` names the LSN up to which all was delivered, and the option that goes on behind it with everything read again; without it: SELECT pg_drop_replication_slot({})",
             quote_literal(&slot.name)
         );
         return findings.stop(subject, format!("it is lost ({reason}): changes{confirmed} are missing"), remedy);
