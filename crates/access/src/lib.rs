@@ -9,8 +9,10 @@
 
 pub mod account;
 pub mod authorize;
+pub mod catch_up;
 pub mod change;
 pub mod channel;
+pub mod checkpoint;
 pub mod conditions;
 pub mod coordinates;
 pub mod decode;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock_access::service::{Access, Config};
 
-use commands::{authorize, show, watch};
+use commands::{authorize, bar, show, watch};
 
 /// Who may reach what, rebuilt from Penstock's change topic.
 ///
@@ -38,7 +38,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| bar::filter().into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,11 +60,15 @@ fn complain(error: &dyn Error) -> ExitCode {
 async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let config = Config::load(&cli.config)?;
     let access = Access::connect(&config).await?;
-    let code = match &cli.command {
-        Command::Watch(options) => watch::run(&access, options).await?,
-        Command::Authorize(options) => authorize::run(&access, options).await?,
-        Command::Show(options) => show::run(&access, options).await?,
-    };
+    let code = bar::beside(&access, command(&access, &cli.command)).await?;
     access.close().await;
     Ok(code)
+}
+
+async fn command(access: &Access, command: &Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Watch(options) => watch::run(access, options).await,
+        Command::Authorize(options) => authorize::run(access, options).await,
+        Command::Show(options) => show::run(access, options).await,
+    }
 }

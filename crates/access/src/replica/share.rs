@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use penstock_wire::account::GLOBAL;
 use penstock_wire::position::Position;
+use serde::{Deserialize, Serialize};
 
 use super::channels::{Channel, Subscriber};
 use super::problem::{Problem, ProblemKind};
@@ -21,7 +22,7 @@ use crate::rows::{Micros, RowId, Table};
 pub type Reading = Partition<Event>;
 
 /// An account as a later instance goes on with it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     pub account: Arc<str>,
     /// The source that its rows come from.
@@ -159,7 +160,9 @@ impl Share {
     pub(super) fn blindness(&self) -> Option<Reason> {
         match &self.reading {
             None => Some(Reason::NotAssigned),
-            Some(reading) => (!reading.is_live()).then_some(Reason::Rebuilding),
+            Some(reading) if !reading.is_live() => Some(Reason::Rebuilding),
+            // It was read up to somewhere by another process, and not to its end by this one.
+            Some(reading) => (!reading.was_at_end()).then_some(Reason::Stale),
         }
     }
 

@@ -9,6 +9,7 @@ use penstock_wire::partition::Partitioner;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::checkpoint::Keeper;
 use super::config::Config;
 use super::engine::{Next, Shared};
 use super::error::ConnectError;
@@ -20,8 +21,10 @@ use crate::account::ClientOptions;
 use crate::account::flows::EndedFlow;
 use crate::account::show::Show;
 use crate::authorize::{Answer, NewFlow, Request};
+use crate::catch_up::CaughtUp;
 use crate::channel::Refusal;
 use crate::channel::push::Message;
+use crate::checkpoint::Basis;
 use crate::knowledge::Reason;
 use crate::partition;
 use crate::replica::{Options, Replica, Subscriber};
@@ -57,11 +60,13 @@ pub struct Channel {
 pub struct EndedFlows(Arc<Shared>);
 
 /// How an instance is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Health {
     pub partitions: usize,
     /// Those that are read from their beginning.
     pub rebuilding: usize,
+    /// How far reading has come of what was there when it began; None: to its end.
+    pub catching_up: Option<CaughtUp>,
     pub accounts: usize,
     /// Accounts that are not answered for, by reason.
     pub unavailable: BTreeMap<Reason, usize>,
@@ -153,6 +158,7 @@ impl Access {
         Health {
             partitions: assigned.len(),
             rebuilding: assigned.iter().filter(is_rebuilding).count(),
+            catching_up: engine.catch_up.figures(now),
             accounts,
             unavailable,
         }
@@ -248,7 +254,7 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
     let registry = Registry::new(&config.registry)?;
     let partitions = kafka::partitions(&progress, &config.kafka.topic)?;
     let settings = kafka::settings(config)?;
-    let replica = Replica::new(Options {
+    let options = Options {
         account: config.access.account(),
         partition: partition::Options {
             isolation: config.isolation(),
@@ -258,7 +264,9 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
         },
         names: config.access.names(),
         partitions: Partitioner::new(partitions).expect("a topic has at least one partition"),
-    });
+    };
+    let keeper = Keeper::open(&config.checkpoint, Basis::new(&config.kafka.topic, &options))?;
+    let replica = Replica::new(options);
     let shared = Arc::new(Shared::new(replica, metrics));
     let changes = kafka::changes(config, &shared)?;
     kafka::begin(config, &changes, partitions, &shared)?;
@@ -269,6 +277,7 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
         progress,
         registry,
         topic: config.kafka.topic.clone(),
+        keeper,
         ends: BTreeMap::new(),
         progress_schemas: BTreeMap::new(),
         committed: began,

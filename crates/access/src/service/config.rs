@@ -1,7 +1,8 @@
 //! How a service reads the topic.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,6 +20,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     #[serde(default)]
     pub access: AccessConfig,
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
 }
 
 /// The topic, and which part of it is read.
@@ -67,6 +70,22 @@ pub struct RegistryConfig {
     pub url: String,
     pub user: Option<String>,
     pub password: Option<String>,
+}
+
+/// What is kept so that a restart reads only what is new.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// A folder that no other instance uses; created if need be. None: every start reads the topic from its beginning.
+    pub folder: Option<PathBuf>,
+    /// Seconds between two checkpoints of a partition. The last one is written when the instance is closed.
+    pub every: NonZeroU32,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { folder: None, every: NonZeroU32::new(60).expect("it is not zero") }
+    }
 }
 
 /// What the rules leave open. Times are seconds.

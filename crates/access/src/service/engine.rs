@@ -1,6 +1,6 @@
 //! The replica behind its lock, and what is handed out from it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use super::metrics::Metrics;
 use super::now;
 use crate::account::flows::EndedFlow;
+use crate::catch_up::CatchUp;
 use crate::channel::push::{DisconnectReason, Message, Push};
 use crate::channel::{Event, Refusal};
 use crate::replica::{Channel, Output, Replica, Subscriber};
@@ -31,12 +32,24 @@ pub(super) struct Engine {
     feeds: BTreeMap<u64, Feed>,
     by_channel: BTreeMap<Channel, u64>,
     last_feed: u64,
-    /// Partitions that have to be read from their beginning before any record of them counts.
-    pub(super) to_read: BTreeSet<u32>,
+    /// Partitions that have to be begun before any record of them counts.
+    pub(super) to_read: BTreeMap<u32, Begin>,
+    pub(super) catch_up: CatchUp,
     /// Filled while somebody takes them.
     pub(super) ended_flows: Option<VecDeque<(Arc<str>, EndedFlow)>>,
     pub(super) stopped: bool,
     pushed: u64,
+}
+
+/// Where a partition is to be read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Where its checkpoint ends, if there is one that fits.
+    Kept,
+    /// Its first record.
+    First,
+    /// An offset, behind what the replica was given from a checkpoint.
+    At(i64),
 }
 
 /// What waits for one channel's reader.
@@ -73,7 +86,8 @@ impl Shared {
             feeds: BTreeMap::new(),
             by_channel: BTreeMap::new(),
             last_feed: 0,
-            to_read: BTreeSet::new(),
+            to_read: BTreeMap::new(),
+            catch_up: CatchUp::default(),
             ended_flows: None,
             stopped: false,
             pushed: 0,
@@ -122,7 +136,7 @@ impl Shared {
                 }
                 Output::Read { partition, why } => {
                     tracing::warn!(partition, ?why, "the partition is read again from its beginning");
-                    engine.to_read.insert(partition);
+                    engine.to_read.insert(partition, Begin::First);
                 }
                 Output::Problem(problem) => {
                     self.metrics.problem();

@@ -29,6 +29,14 @@ pub enum ConnectError {
     NoPartition { topic: String, partition: u32 },
     #[error("registry.url: {0}")]
     Registry(String),
+    #[error("checkpoint.folder {path:?}: {source}. Name a folder that this process may create files in")]
+    Checkpoint {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("checkpoint.folder {0:?} is in use by another process. Give each instance a checkpoint.folder of its own")]
+    CheckpointShared(String),
     #[error("starting a thread: {0}")]
     Thread(#[source] std::io::Error),
 }

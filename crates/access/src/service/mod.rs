@@ -16,6 +16,7 @@
 )]
 
 mod access;
+mod checkpoint;
 mod config;
 mod engine;
 mod error;
@@ -25,9 +26,10 @@ mod reader;
 mod registry;
 
 pub use access::{Access, Channel, EndedFlows, Health, Notice};
-pub use config::{AccessConfig, Assignment, Config, KafkaConfig, OnStale, RegistryConfig};
+pub use config::{AccessConfig, Assignment, CheckpointConfig, Config, KafkaConfig, OnStale, RegistryConfig};
 pub use error::ConnectError;
 pub use metrics::Metrics;
+pub use reader::CATCHING_UP;
 
 /// Microseconds since 1970, by this machine's clock.
 pub(crate) fn now() -> crate::rows::Micros {
