@@ -1,5 +1,11 @@
 //! The consumer on a real topic: what was done in SQL, and what a client is told of it.
 
+mod checkpoint;
+mod group;
+mod outage;
+mod program;
+mod slow;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,18 +73,31 @@ fn scene() -> Scene {
     scene
 }
 
-/// A consumer of the scene's topic that has read all of it.
-fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
+/// How a consumer of the scene's topic is configured; `kafka`: more of its section; `more`: more sections.
+fn configuration(scene: &Scene, kafka: &str, more: &str) -> String {
     let world = &scene.world;
-    let text = format!(
-        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n[registry]\nurl = {:?}\n[access]\nstale_after = 3\n",
+    format!(
+        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n{kafka}\n[registry]\nurl = {:?}\n[access]\nstale_after = 3\n{more}\n",
         world.bootstrap, world.topic, world.registry_url
-    );
+    )
+}
+
+/// A consumer that has only just begun.
+fn connect(configuration: &str, runtime: &Runtime) -> Access {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("access.toml");
-    std::fs::write(&file, text).expect("write the configuration");
+    std::fs::write(&file, configuration).expect("write the configuration");
     let access = runtime.block_on(Access::connect(&Config::load(&file).expect("a configuration")));
-    let access = access.expect("connect");
+    access.expect("connect")
+}
+
+/// A consumer of the scene's topic that has read all of it.
+fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
+    complete(scene, connect(&configuration(scene, "", ""), runtime))
+}
+
+/// Waits until everything is known.
+fn complete(scene: &Scene, access: Access) -> Access {
     // The policy is what was inserted last.
     let is_complete = || access.show(ACCOUNT).is_some_and(|show| show.tables["policies"] == 1);
     wait("the state to be complete", PATIENCE, || is_complete() && access.doubt(ACCOUNT).is_none())

@@ -155,7 +155,8 @@ impl Reader {
             let Some(polled) = self.progress.poll(Duration::ZERO) else { return };
             match polled {
                 Ok(message) => {
-                    let progress = read(&message, &self.registry, &mut self.progress_schemas);
+                    let tick = || self.shared.with(|replica, now| replica.handle_time(now));
+                    let progress = read(&message, &self.registry, &mut self.progress_schemas, tick);
                     match progress {
                         Ok(progress) => self.shared.with(|replica, now| replica.handle_progress(&progress, now)),
                         Err(reason) => {
@@ -271,13 +272,14 @@ fn take(shared: &Shared, registry: &Registry, message: &BorrowedMessage<'_>) {
 /// A schema, or that there is none; nothing where the registry is away.
 #[expect(clippy::option_option, reason = "no answer, and the answer that there is none")]
 fn ask(shared: &Shared, registry: &Registry, id: u32) -> Option<Option<String>> {
-    match registry.schema(id) {
+    // What is not known any more is told.
+    let tick = || shared.with(|replica, now| replica.handle_time(now));
+    match registry.schema(id, tick) {
         Answer::Schema(schema) => Some(Some(schema)),
         Answer::Unknown => Some(None),
         Answer::Away(reason) => {
             tracing::warn!(schema = id, reason, "waiting for the schema registry");
-            // Time goes on: what is not known any more is told.
-            shared.with(|replica, now| replica.handle_time(now));
+            tick();
             std::thread::sleep(REGISTRY_PAUSE);
             None
         }
@@ -288,10 +290,11 @@ fn read(
     message: &BorrowedMessage<'_>,
     registry: &Registry,
     schemas: &mut BTreeMap<u32, Option<WriterSchema>>,
+    tick: impl FnMut(),
 ) -> Result<Progress, String> {
     let (id, body) = framing::split(message.payload().unwrap_or_default()).map_err(|error| error.to_string())?;
     if let std::collections::btree_map::Entry::Vacant(vacant) = schemas.entry(id) {
-        match registry.schema(id) {
+        match registry.schema(id, tick) {
             Answer::Schema(schema) => vacant.insert(WriterSchema::parse(&schema).ok()),
             Answer::Unknown => vacant.insert(None),
             Answer::Away(reason) => return Err(reason),
