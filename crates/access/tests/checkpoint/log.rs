@@ -149,13 +149,25 @@ impl Reader {
         reader
     }
 
-    /// Where a checkpoint says.
-    pub fn resume(bytes: &[u8]) -> Self {
+    /// As a new process.
+    pub fn start_again(&mut self) {
+        let ended = std::mem::take(&mut self.ended);
+        *self = Self { ended, ..Self::unassigned() };
+    }
+
+    /// The partition is another instance's for a while.
+    pub fn release(&mut self) {
+        self.replica.revoke(0, READ_AT);
+        self.drain();
+        (self.offset, self.read, self.rebuilds) = (0, 0, 0);
+    }
+
+    /// The partition is this one's, from where a checkpoint says, or from its beginning.
+    pub fn resume(&mut self, bytes: Option<&[u8]>) {
+        let Some(bytes) = bytes else { return self.replica.assign(0, READ_AT) };
         let checkpoint = Checkpoint::from_bytes(bytes, 0, &basis()).expect("it was written so");
-        let mut reader = Self::unassigned();
-        reader.offset = checkpoint.point.offset();
-        reader.replica.resume(checkpoint.point, checkpoint.accounts, READ_AT);
-        reader
+        self.offset = checkpoint.point.offset();
+        self.replica.resume(checkpoint.point, checkpoint.accounts, READ_AT);
     }
 
     fn unassigned() -> Self {
