@@ -1,6 +1,7 @@
 //! How a service reads the topic.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +20,16 @@ pub struct Config {
     pub registry: RegistryConfig,
     #[serde(default)]
     pub access: AccessConfig,
+    /// Without it nothing is served.
+    pub http: Option<HttpConfig>,
+}
+
+/// `/metrics`, `/healthz` and `/readyz`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address and port, such as `127.0.0.1:9465`. There is no login: who connects may read it.
+    pub listen: SocketAddr,
 }
 
 /// The topic, and which part of it is read.

@@ -49,6 +49,7 @@ impl ConsumerContext for Context {
                 for partition in &partitions {
                     engine.replica.revoke(*partition, super::now());
                     engine.to_read.remove(partition);
+                    self.shared.metrics.forget(*partition);
                 }
                 self.shared.hand_out(&mut engine);
                 drop(engine);

@@ -132,31 +132,21 @@ impl Reader {
         }
         self.counted = Instant::now();
         let metrics = &self.shared.metrics;
-        metrics.records.inc_by(self.records.saturating_sub(metrics.records.get()));
+        metrics.read(self.records);
         let engine = self.shared.lock();
-        let (mut rebuilding, mut behind) = (0, 0);
+        let (mut rebuilding, mut behind) = (0_usize, 0);
         for partition in engine.replica.assigned() {
             let Some(reading) = engine.replica.reading(partition) else { continue };
             let number = i32::try_from(partition).unwrap_or(i32::MAX);
             // As librdkafka remembers it from its last fetch: nothing is asked.
             let high = self.changes.fetch_watermarks(&self.topic, number, Duration::ZERO).map_or(0, |(_, high)| high);
             let lag = high.saturating_sub(reading.read_to()).max(0);
-            metrics.lag_records.with_label_values(&[&partition.to_string()]).set(lag);
+            metrics.lag(partition, lag);
             behind += if reading.is_live() { 0 } else { lag };
-            rebuilding += i64::from(!reading.is_live());
+            rebuilding += usize::from(!reading.is_live());
         }
-        let now = now();
-        let mut unavailable = 0;
-        let mut accounts = 0;
-        for account in engine.replica.accounts() {
-            accounts += 1;
-            unavailable += i64::from(engine.replica.doubt(account.id(), now).is_some());
-        }
-        metrics.rebuilding.set(rebuilding);
-        metrics.accounts.set(accounts);
-        metrics.stale.set(unavailable);
-        metrics.channels.set(i64::try_from(engine.replica.channels()).unwrap_or(i64::MAX));
         drop(engine);
+        self.shared.health();
         if rebuilding > 0 && self.told.elapsed() >= TOLD_EVERY {
             self.told = Instant::now();
             tracing::info!(records = self.records, partitions = rebuilding, behind, "rebuilding");
