@@ -1,5 +1,7 @@
 //! The consumer on a real topic: what was done in SQL, and what a client is told of it.
 
+mod http;
+
 use std::path::Path;
 use std::time::Duration;
 

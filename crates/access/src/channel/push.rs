@@ -186,6 +186,13 @@ impl Serialize for Lsn {
     }
 }
 
+/// As positions are written in text: `epoch:commit LSN:seq`.
+impl std::fmt::Display for JsonPosition {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}:{}:{}", self.epoch, self.commit_lsn.0, self.seq)
+    }
+}
+
 impl From<Position> for JsonPosition {
     fn from(position: Position) -> Self {
         Self { epoch: position.epoch, commit_lsn: Lsn(position.commit_lsn), seq: position.seq.0 }

@@ -242,6 +242,11 @@ impl Replica {
         }
     }
 
+    /// The account that a client's row is in, as far as it is known here.
+    pub fn account_of_client(&self, client: Uuid) -> Option<&Account> {
+        self.account_of(client, Account::has_client).ok()
+    }
+
     /// The token that a client's row was last used with.
     pub fn last_used_token(&self, client: Uuid) -> Option<Uuid> {
         self.account_of(client, Account::has_client).ok()?.last_used_token(client)

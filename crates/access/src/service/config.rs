@@ -148,6 +148,15 @@ impl Config {
         self.kafka.progress_topic.clone().unwrap_or_else(|| format!("{}.progress", self.kafka.topic))
     }
 
+    /// The same topic for a look from outside, beside a service that runs with this configuration: reads every partition
+    /// without a part in the service's group, and serves nothing.
+    pub fn for_a_look(mut self) -> Self {
+        self.kafka.assignment = Assignment::All;
+        self.kafka.group.push_str(".look");
+        self.http = None;
+        self
+    }
+
     pub(super) fn isolation(&self) -> Isolation {
         match self.kafka.read_uncommitted {
             true => Isolation::ReadUncommitted,

@@ -53,6 +53,7 @@ impl Reader {
         while !self.shared.lock().stopped {
             self.begin_partitions();
             self.read_changes();
+            self.shared.metrics.read(self.records);
             self.read_progress();
             self.shared.with(|replica, now| replica.handle_time(now));
             self.count();
@@ -132,7 +133,6 @@ impl Reader {
         }
         self.counted = Instant::now();
         let metrics = &self.shared.metrics;
-        metrics.read(self.records);
         let engine = self.shared.lock();
         let (mut rebuilding, mut behind) = (0_usize, 0);
         for partition in engine.replica.assigned() {

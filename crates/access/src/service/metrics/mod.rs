@@ -137,6 +137,11 @@ impl Metrics {
         let _ = self.0.lag.remove_label_values(&[&partition.to_string()]);
     }
 
+    /// Records of the change topic that were read since the start.
+    pub fn records(&self) -> u64 {
+        self.0.records.get()
+    }
+
     /// So many records were read since the start.
     pub(super) fn read(&self, records: u64) {
         self.0.records.inc_by(records.saturating_sub(self.0.records.get()));
