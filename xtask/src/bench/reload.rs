@@ -17,7 +17,7 @@ use super::{Source, tempfile_folder};
 use crate::database::Database;
 use crate::delays::Delays;
 use crate::machine::{self, Purpose};
-use crate::reader::Reader;
+use crate::reader::Follower;
 use crate::servers::{Existing, Servers};
 use crate::{binary, say};
 
@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut bridge = source.start()?;
     wait_for(&source.log, DONE, &mut bridge)?;
     let (send, lines) = channel();
-    let reader = Reader::start(&penstock, &source.topic, &folder.path().join("reader.log"), send, |line| line)?;
+    let reader = source.topic.follow(&penstock, &folder.path().join("reader.log"), send, |line| line)?;
     let mut measured = Measured::default();
     measured.read(&lines, &reader, |_| None)?;
     let began = clock();
@@ -179,7 +179,7 @@ impl Measured {
     fn read(
         &mut self,
         lines: &Receiver<Option<String>>,
-        reader: &Reader,
+        reader: &Follower,
         side: impl Fn(f64) -> Option<Side>,
     ) -> anyhow::Result<()> {
         while let Ok(line) = lines.recv_timeout(PAUSE) {
