@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod group;
+mod http;
 mod outage;
 mod program;
 mod slow;

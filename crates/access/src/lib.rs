@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod conditions;
 pub mod coordinates;
 pub mod decode;
+pub mod health;
 pub mod knowledge;
 pub mod limits;
 pub mod partition;
@@ -24,6 +25,7 @@ pub mod replica;
 pub mod rows;
 #[cfg(feature = "kafka")]
 pub mod service;
+pub mod text;
 pub mod version;
 
 mod access;

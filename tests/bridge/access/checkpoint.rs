@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
 use super::program::Program;
-use super::{ACCOUNT, RESOURCES, complete, configuration, connect, consumer, runtime, scene};
+use super::{ACCOUNT, CLIENT, RESOURCES, TOKEN, complete, configuration, connect, consumer, runtime, scene};
 use crate::scene::{PARTITIONS, PATIENCE, Scene, wait_for_loads};
 use crate::world::wait;
 
@@ -63,14 +63,14 @@ fn file(folder: &Path, partition: u32) -> std::path::PathBuf {
     folder.join(format!("partition-{partition}.checkpoint"))
 }
 
-/// A consumer that has kept everything and is gone. Gives the account's partition, and what it knew.
-fn kept(scene: &mut Scene, folder: &Path, runtime: &Runtime) -> (u32, Json) {
+/// A consumer that has kept everything and is gone. Gives the account's partition.
+fn kept(scene: &mut Scene, folder: &Path, runtime: &Runtime) -> u32 {
     wait_for_loads(scene);
     let access = complete(scene, connect(&keeping(scene, folder), runtime));
     up_to_date(scene, &access, |state| state["tables"]["policies"] == 1);
-    let kept = (partition(&access), state(&access));
+    let partition = partition(&access);
     runtime.block_on(access.close());
-    kept
+    partition
 }
 
 #[test]
@@ -115,49 +115,63 @@ fn a_restart_reads_only_what_is_new_and_what_had_ended_stays_so() {
 #[test]
 fn a_folder_that_another_process_uses_is_refused() {
     let (scene, runtime, folder) = (scene(), runtime(), tempfile::tempdir().expect("a folder"));
-    let configuration = keeping(&scene, folder.path());
-    let access = connect(&configuration, &runtime);
-    let mut second = Program::start(&configuration, &["show", "--account", ACCOUNT]);
-    assert_eq!(second.wait(PATIENCE).code(), Some(1));
+    let access = connect(&keeping(&scene, folder.path()), &runtime);
+    let mut second = watch(&scene, folder.path());
+    assert_eq!(second.wait(PATIENCE).code(), Some(2), "the configuration has to be another");
     let log = second.log();
     assert!(log.contains("in use by another process") && log.contains("checkpoint.folder"), "{log}");
     runtime.block_on(access.close());
     scene.stop();
 }
 
-/// `show` of a process that finds this folder: what it says of the account, and its log.
-fn shown(scene: &Scene, folder: &Path) -> (Json, String) {
-    let mut program = Program::start(&keeping(scene, folder), &["show", "--account", ACCOUNT, "--json"]);
-    assert!(program.wait(PATIENCE).success(), "{}", program.log());
-    let mut show: Json = serde_json::from_str(&program.output()).expect("JSON");
-    show["as_of"].take();
-    (show, program.log())
+/// What a client is told first by a process that finds this folder: the ids of its resources; and the process's log.
+fn told(scene: &Scene, folder: &Path) -> (Vec<String>, String) {
+    let mut program = watch(scene, folder);
+    let mut init = None;
+    wait("an init", PATIENCE, || {
+        init = program.lines().into_iter().find(|line| line["push"] == "init");
+        init.is_some()
+    })
+    .unwrap_or_else(|late| panic!("{late}: {:?}", program.lines()));
+    program.interrupt();
+    program.wait(PATIENCE);
+    let resources = init.expect("it was told")["payload"]["resources"].take();
+    let id = |resource: &Json| resource["id"].as_str().expect("an id").to_owned();
+    (resources.as_array().expect("a list").iter().map(id).collect(), program.log())
+}
+
+fn watch(scene: &Scene, folder: &Path) -> Program {
+    let (client, token) = (CLIENT.to_string(), TOKEN.to_string());
+    Program::start(&keeping(scene, folder), &["watch", "--client", &client, "--token", &token])
 }
 
 #[test]
 fn a_file_that_is_damaged_is_discarded_and_the_partition_rebuilt() {
     let (mut scene, runtime, folder) = (scene(), runtime(), tempfile::tempdir().expect("a folder"));
-    let (partition, known) = kept(&mut scene, folder.path(), &runtime);
-    let (show, log) = shown(&scene, folder.path());
-    assert!(show == known && log.contains("going on from a checkpoint"), "{show}\n{log}");
+    let partition = kept(&mut scene, folder.path(), &runtime);
+    let granted = [RESOURCES[0].to_string()];
+    let (resources, log) = told(&scene, folder.path());
+    assert_eq!(resources, granted);
+    assert!(log.contains("going on from a checkpoint") && !log.contains("discarded"), "{log}");
     let path = file(folder.path(), partition);
     let mut bytes = std::fs::read(&path).expect("a checkpoint");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&path, &bytes).expect("damage it");
-    let (show, log) = shown(&scene, folder.path());
-    assert_eq!(show, known);
+    let (resources, log) = told(&scene, folder.path());
+    assert_eq!(resources, granted);
     assert!(log.contains("the checkpoint is discarded") && log.contains("its checksum is wrong"), "{log}");
     // What it has written in the end is sound again.
-    let (show, log) = shown(&scene, folder.path());
-    assert!(show == known && !log.contains("discarded"), "{log}");
+    let (resources, log) = told(&scene, folder.path());
+    assert_eq!(resources, granted);
+    assert!(!log.contains("discarded"), "{log}");
     scene.stop();
 }
 
 #[test]
 fn what_was_compacted_under_a_checkpoint_is_read_anew() {
     let (mut scene, runtime, folder) = (scene(), runtime(), tempfile::tempdir().expect("a folder"));
-    let (partition, _) = kept(&mut scene, folder.path(), &runtime);
+    let partition = kept(&mut scene, folder.path(), &runtime);
     // The policy's end, and its tombstone, are what compaction takes.
     scene.sql("DELETE FROM policies");
     let compact = [
@@ -179,20 +193,17 @@ fn what_was_compacted_under_a_checkpoint_is_read_anew() {
     .expect("Kafka compacts");
     alter(&scene, &[("min.compaction.lag.ms", "0"), ("delete.retention.ms", "604800000")], &runtime);
     scene.world.wait_confirmed(&mut scene.bridge, PATIENCE);
-    let (show, log) = shown(&scene, folder.path());
+    let (resources, log) = told(&scene, folder.path());
     assert!(log.contains("going on from a checkpoint") && log.contains("read again from its beginning"), "{log}");
     assert!(log.contains("Compacted"), "{log}");
-    assert_eq!(
-        (&show["tables"]["policies"], &show["clients"][0]["allowed"]),
-        (&Json::from(0), &Json::Array(Vec::new()))
-    );
+    assert!(resources.is_empty(), "the policy is gone: {resources:?}");
     scene.stop();
 }
 
 #[test]
 fn a_topic_that_begins_behind_a_checkpoint_is_read_anew() {
     let (mut scene, runtime, folder) = (scene(), runtime(), tempfile::tempdir().expect("a folder"));
-    let (partition, known) = kept(&mut scene, folder.path(), &runtime);
+    let partition = kept(&mut scene, folder.path(), &runtime);
     scene.sql("UPDATE policies SET resource_id = '00000000-0000-4000-8000-000000000b02'");
     scene.sql("UPDATE actors SET name = 'another'");
     scene.world.wait_confirmed(&mut scene.bridge, PATIENCE);
@@ -204,11 +215,12 @@ fn a_topic_that_begins_behind_a_checkpoint_is_read_anew() {
     let deleted = runtime.block_on(admin(&scene).delete_records(&before, &AdminOptions::new())).expect("an answer");
     assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
 
-    let (show, log) = shown(&scene, folder.path());
-    assert!(log.contains("the topic has no such offset"), "{log}");
-    // What stood there is nowhere any more: nothing is granted for it, least of all what had been.
-    assert_eq!(known["clients"][0]["allowed"], serde_json::json!([RESOURCES[0]]));
-    assert_eq!(show["clients"], serde_json::json!([]));
+    // Of what stood there nothing is known any more: nothing is granted for it, least of all what had been.
+    let mut program = watch(&scene, folder.path());
+    assert_eq!(program.wait(PATIENCE).code(), Some(1), "{:?}", program.lines());
+    assert!(program.lines().iter().all(|line| line["push"] != "init"), "{:?}", program.lines());
+    let log = program.log();
+    assert!(log.contains("the topic has no such offset") && log.contains("no such client"), "{log}");
     scene.stop();
 }
 

@@ -110,12 +110,10 @@ fn every_account_has_one_owner_also_when_one_is_killed_and_what_comes_back_is_go
         of_one_told.extend(told(&runtime, &mut of_one));
         of_two_told.extend(told(&runtime, &mut of_two));
         let is_of_three = !assigned(&one).contains(&partition) && !assigned(&two).contains(&partition);
-        let of_three = three.output();
-        let last = of_three.lines().last().unwrap_or_default();
-        let three_knows = last.contains("\"init\"") || last.contains("\"fresh\"");
+        let three_knows = three.lines().last().is_some_and(|last| last["push"] == "init" || last["push"] == "fresh");
         owner_told(&one, &of_one_told) && owner_told(&two, &of_two_told) && is_of_three == three_knows
     })
-    .unwrap_or_else(|late| panic!("{late}: {of_one_told:?} {of_two_told:?} {}\n{}", three.output(), three.log()));
+    .unwrap_or_else(|late| panic!("{late}: {of_one_told:?} {of_two_told:?} {:?}\n{}", three.lines(), three.log()));
 
     three.kill();
     wait("the others to own all", PATIENCE * 2, || {

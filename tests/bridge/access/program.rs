@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::world::wait;
@@ -47,9 +48,17 @@ impl Program {
         Self { child, folder }
     }
 
-    /// What it printed so far.
-    pub fn output(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("out")).expect("its output")
+    /// Whole lines that it printed so far, as JSON.
+    pub fn lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("out")).expect("its output");
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    /// As Ctrl-C does.
+    pub fn interrupt(&self) {
+        let sent = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status();
+        assert!(sent.expect("run kill").success(), "the process is gone");
     }
 
     pub fn log(&self) -> String {

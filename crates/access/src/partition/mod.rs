@@ -18,6 +18,7 @@
 mod chain;
 mod claims;
 mod doubts;
+mod figures;
 mod knowledge;
 mod output;
 mod record;

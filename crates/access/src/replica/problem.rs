@@ -36,6 +36,40 @@ pub enum ProblemKind {
     TwoSources { account: Arc<str>, first: u16, second: u16 },
 }
 
+impl ProblemKind {
+    /// Names of all kinds, for counting.
+    pub const NAMES: [&str; 11] = [
+        "lost",
+        "undecodable",
+        "dead_letter",
+        "no_header",
+        "large_transaction",
+        "no_entry",
+        "row",
+        "schema",
+        "columns",
+        "policy",
+        "two_sources",
+    ];
+
+    /// Which of [`ProblemKind::NAMES`] it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reading(partition::ProblemKind::Lost { .. }) => "lost",
+            Self::Reading(partition::ProblemKind::Undecodable { .. }) => "undecodable",
+            Self::Reading(partition::ProblemKind::DeadLetter { .. }) => "dead_letter",
+            Self::Reading(partition::ProblemKind::NoHeader { .. }) => "no_header",
+            Self::Reading(partition::ProblemKind::LargeTransaction { .. }) => "large_transaction",
+            Self::Reading(partition::ProblemKind::NoEntry { .. }) => "no_entry",
+            Self::Row { .. } => "row",
+            Self::Schema { .. } => "schema",
+            Self::Columns { .. } => "columns",
+            Self::Policy { .. } => "policy",
+            Self::TwoSources { .. } => "two_sources",
+        }
+    }
+}
+
 impl From<partition::Problem> for Problem {
     fn from(problem: partition::Problem) -> Self {
         let partition::Problem { partition, offset, position, kind } = problem;

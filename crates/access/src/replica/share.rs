@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::account::snapshot::Snapshot;
 use crate::change::{Action, Change, Commit};
 use crate::decode::Event;
+use crate::health::Health;
 use crate::knowledge::{Knowledge, Reason};
 use crate::partition::{Effect, Entry, Learned, Output as Read, Partition, Rebuild, ResumePoint, Transaction, Void};
 use crate::rows::{Micros, RowId, Table};
@@ -153,6 +154,27 @@ impl Share {
         match self.knowledge(account, now) {
             Knowledge::Known { as_of } => Some(as_of),
             Knowledge::Unknown { as_of, .. } => as_of,
+        }
+    }
+
+    pub(super) fn health(&self, serve_stale: bool, now: Micros) -> Health {
+        let Some(reading) = &self.reading else { return Health::default() };
+        let mut unavailable = BTreeMap::new();
+        for reason in self.accounts.keys().filter_map(|account| self.doubt(account, serve_stale, now)) {
+            *unavailable.entry(reason).or_default() += 1;
+        }
+        Health {
+            partitions: 1,
+            rebuilding: usize::from(!reading.is_live()),
+            catching_up: None,
+            stale: usize::from(reading.is_live() && !reading.is_fresh(now)),
+            quarantined: usize::from(reading.is_quarantined()),
+            accounts: self.accounts.len(),
+            unavailable,
+            as_of: reading.as_of(),
+            applied_ms: reading.applied_ms(),
+            held_bytes: reading.held_bytes(),
+            has_stopped: false,
         }
     }
 

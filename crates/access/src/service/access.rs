@@ -1,7 +1,9 @@
 //! What a service uses.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -13,6 +15,7 @@ use super::checkpoint::Keeper;
 use super::config::Config;
 use super::engine::{Next, Shared};
 use super::error::ConnectError;
+use super::http::{self, Server};
 use super::metrics::Metrics;
 use super::reader::Reader;
 use super::registry::Registry;
@@ -21,10 +24,10 @@ use crate::account::ClientOptions;
 use crate::account::flows::EndedFlow;
 use crate::account::show::Show;
 use crate::authorize::{Answer, NewFlow, Request};
-use crate::catch_up::CaughtUp;
 use crate::channel::Refusal;
 use crate::channel::push::Message;
 use crate::checkpoint::Basis;
+use crate::health::Health;
 use crate::knowledge::Reason;
 use crate::partition;
 use crate::replica::{Options, Replica, Subscriber};
@@ -37,6 +40,7 @@ pub struct Access(Arc<Owner>);
 struct Owner {
     shared: Arc<Shared>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    http: Option<Server>,
 }
 
 /// What a channel hears.
@@ -58,26 +62,6 @@ pub struct Channel {
 /// Flows that have ended for good, as they end: their rows should be deleted.
 #[derive(Debug)]
 pub struct EndedFlows(Arc<Shared>);
-
-/// How an instance is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Health {
-    pub partitions: usize,
-    /// Those that are read from their beginning.
-    pub rebuilding: usize,
-    /// How far reading has come of what was there when it began; None: to its end.
-    pub catching_up: Option<CaughtUp>,
-    pub accounts: usize,
-    /// Accounts that are not answered for, by reason.
-    pub unavailable: BTreeMap<Reason, usize>,
-}
-
-impl Health {
-    /// Every account can be answered for.
-    pub fn is_ready(&self) -> bool {
-        self.rebuilding == 0 && self.unavailable.is_empty()
-    }
-}
 
 impl Access {
     /// Begins to read. Returns when the brokers have answered, long before the state is complete: see [`Access::health`].
@@ -143,30 +127,18 @@ impl Access {
 
     /// How it is.
     pub fn health(&self) -> Health {
-        let engine = self.0.shared.lock();
-        let (replica, now) = (&engine.replica, now());
-        let assigned = replica.assigned();
-        let is_rebuilding = |partition: &&u32| replica.reading(**partition).is_some_and(|reading| !reading.is_live());
-        let mut unavailable = BTreeMap::new();
-        let mut accounts = 0;
-        for account in replica.accounts() {
-            accounts += 1;
-            if let Some(reason) = replica.doubt(account.id(), now) {
-                *unavailable.entry(reason).or_insert(0) += 1;
-            }
-        }
-        Health {
-            partitions: assigned.len(),
-            rebuilding: assigned.iter().filter(is_rebuilding).count(),
-            catching_up: engine.catch_up.figures(now),
-            accounts,
-            unavailable,
-        }
+        self.0.shared.health()
     }
 
-    /// For `/metrics`.
+    /// For `/metrics`: as of now.
     pub fn metrics(&self) -> &Metrics {
+        self.0.shared.health();
         &self.0.shared.metrics
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are served: with port 0 configured, the one that was given.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.0.http.as_ref().map(Server::address)
     }
 
     /// Ends reading, leaves the group, and closes all channels. Clones are of no further use.
@@ -192,6 +164,16 @@ impl Owner {
         if let Some(Err(panic)) = thread.map(JoinHandle::join) {
             tracing::error!(?panic, "the reader's thread has panicked");
         }
+    }
+}
+
+/// Tells that the reader's thread has ended unasked: it panicked.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let asked = self.0.lock().stopped;
+        self.0.has_ended.store(!asked, Ordering::Relaxed);
     }
 }
 
@@ -249,6 +231,8 @@ impl Drop for EndedFlows {
 }
 
 fn connect(config: &Config) -> Result<Access, ConnectError> {
+    // First, because it is told best before anything was begun.
+    let listener = config.http.as_ref().map(http::bind).transpose()?;
     let metrics = Metrics::new();
     let progress = kafka::progress(config)?;
     let registry = Registry::new(&config.registry)?;
@@ -285,7 +269,13 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
         told: began,
         records: 0,
     };
-    let thread = std::thread::Builder::new().name("penstock-access".to_owned()).spawn(move || reader.run());
+    let ending = Ending(Arc::clone(&shared));
+    let thread = std::thread::Builder::new().name("penstock-access".to_owned()).spawn(move || {
+        let _ending = ending;
+        reader.run();
+    });
     let thread = std::sync::Mutex::new(Some(thread.map_err(ConnectError::Thread)?));
-    Ok(Access(Arc::new(Owner { shared, thread })))
+    let mut owner = Owner { shared, thread, http: None };
+    owner.http = listener.map(|listener| Server::start(listener, Arc::clone(&owner.shared))).transpose()?;
+    Ok(Access(Arc::new(owner)))
 }

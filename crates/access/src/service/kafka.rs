@@ -92,6 +92,7 @@ impl ConsumerContext for Context {
                     engine.replica.revoke(*partition, super::now());
                     engine.to_read.remove(partition);
                     engine.catch_up.revoke(*partition);
+                    self.shared.metrics.forget(*partition);
                 }
                 self.shared.hand_out(&mut engine);
                 drop(engine);

@@ -20,13 +20,17 @@ mod checkpoint;
 mod config;
 mod engine;
 mod error;
+mod http;
 mod kafka;
-mod metrics;
+pub mod metrics;
 mod reader;
 mod registry;
 
-pub use access::{Access, Channel, EndedFlows, Health, Notice};
-pub use config::{AccessConfig, Assignment, CheckpointConfig, Config, KafkaConfig, OnStale, RegistryConfig};
+pub use crate::health::Health;
+pub use access::{Access, Channel, EndedFlows, Notice};
+pub use config::{
+    AccessConfig, Assignment, CheckpointConfig, Config, HttpConfig, KafkaConfig, OnStale, RegistryConfig,
+};
 pub use error::ConnectError;
 pub use metrics::Metrics;
 pub use reader::CATCHING_UP;

@@ -58,6 +58,7 @@ impl Reader {
         while !self.shared.lock().stopped {
             self.begin_partitions();
             self.read_changes();
+            self.shared.metrics.read(self.records);
             self.read_progress();
             self.shared.with(|replica, now| replica.handle_time(now));
             self.count();
@@ -179,28 +180,14 @@ impl Reader {
         }
         self.counted = Instant::now();
         let metrics = &self.shared.metrics;
-        metrics.records.inc_by(self.records.saturating_sub(metrics.records.get()));
         let engine = self.shared.lock();
-        let mut rebuilding = 0;
         for partition in engine.replica.assigned() {
             let Some(reading) = engine.replica.reading(partition) else { continue };
-            let lag = self.changes.context().lag(partition, reading.read_to());
-            metrics.lag_records.with_label_values(&[&partition.to_string()]).set(lag);
-            rebuilding += i64::from(!reading.is_live());
+            metrics.lag(partition, self.changes.context().lag(partition, reading.read_to()));
         }
-        let now = now();
-        let mut unavailable = 0;
-        let mut accounts = 0;
-        for account in engine.replica.accounts() {
-            accounts += 1;
-            unavailable += i64::from(engine.replica.doubt(account.id(), now).is_some());
-        }
-        metrics.rebuilding.set(rebuilding);
-        metrics.accounts.set(accounts);
-        metrics.stale.set(unavailable);
-        metrics.channels.set(i64::try_from(engine.replica.channels()).unwrap_or(i64::MAX));
-        let catching_up = engine.catch_up.figures(now);
+        let catching_up = engine.catch_up.figures(now());
         drop(engine);
+        self.shared.health();
         if let Some(figures) = catching_up.filter(|_| self.told.elapsed() >= TOLD_EVERY) {
             self.told = Instant::now();
             let CaughtUp { partitions, records, percent, rate, left } = figures;

@@ -34,7 +34,7 @@ enum Step {
 
 fn id(table: Table, row: u128) -> String {
     let number = Table::ALL.iter().position(|of| *of == table).expect("it is a table") as u128;
-    uuid::Uuid::from_u128(number << 64 | 1 + row).to_string()
+    uuid::Uuid::from_u128((number << 64) | (1 + row)).to_string()
 }
 
 /// The row as it is then: the columns that name others do so within the account.
