@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use penstock_wire::position::Position;
 
+use crate::account::parents::Orphan;
 use crate::account::state::PolicyProblem;
 use crate::{decode, partition};
 
@@ -32,6 +33,12 @@ pub enum ProblemKind {
     Columns { id: u32, problem: decode::Problem },
     #[error("policy {} of account {account}: {}", problem.policy, problem.problem)]
     Policy { account: Arc<str>, problem: PolicyProblem },
+    #[error(
+        "a row of {} names a row of {} that account {account} does not have: it grants nothing",
+        orphan.table.name(),
+        orphan.parent.name()
+    )]
+    Orphan { account: Arc<str>, orphan: Orphan },
     #[error("account {account} has rows in the sources {first} and {second}: nothing is granted in it")]
     TwoSources { account: Arc<str>, first: u16, second: u16 },
 }

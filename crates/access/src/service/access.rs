@@ -15,6 +15,7 @@ use super::error::ConnectError;
 use super::metrics::Metrics;
 use super::reader::Reader;
 use super::registry::Registry;
+use super::reports::Report;
 use super::{kafka, now};
 use crate::account::ClientOptions;
 use crate::account::flows::EndedFlow;
@@ -158,6 +159,11 @@ impl Access {
         }
     }
 
+    /// The newest things that were wrong with what was read, oldest first; all of them are in the log.
+    pub fn reports(&self) -> Vec<Report> {
+        self.0.shared.lock().reports.kept()
+    }
+
     /// For `/metrics`.
     pub fn metrics(&self) -> &Metrics {
         &self.0.shared.metrics
@@ -259,7 +265,7 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
         names: config.access.names(),
         partitions: Partitioner::new(partitions).expect("a topic has at least one partition"),
     });
-    let shared = Arc::new(Shared::new(replica, metrics));
+    let shared = Arc::new(Shared::new(&config.kafka.topic, replica, metrics));
     let changes = kafka::changes(config, &shared)?;
     kafka::begin(config, &changes, partitions, &shared)?;
     let began = Instant::now();

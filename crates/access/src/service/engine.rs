@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::metrics::Metrics;
 use super::now;
+use super::reports::Reports;
 use crate::account::flows::EndedFlow;
 use crate::channel::push::{DisconnectReason, Message, Push};
 use crate::channel::{Event, Refusal};
@@ -36,6 +37,7 @@ pub(super) struct Engine {
     /// Filled while somebody takes them.
     pub(super) ended_flows: Option<VecDeque<(Arc<str>, EndedFlow)>>,
     pub(super) stopped: bool,
+    pub(super) reports: Reports,
     pushed: u64,
 }
 
@@ -67,7 +69,8 @@ pub(super) enum Next {
 }
 
 impl Shared {
-    pub(super) fn new(replica: Replica, metrics: Metrics) -> Self {
+    /// Of a replica of `topic`.
+    pub(super) fn new(topic: &str, replica: Replica, metrics: Metrics) -> Self {
         let engine = Engine {
             replica,
             feeds: BTreeMap::new(),
@@ -76,6 +79,7 @@ impl Shared {
             to_read: BTreeSet::new(),
             ended_flows: None,
             stopped: false,
+            reports: Reports::of_topic(topic),
             pushed: 0,
         };
         Self { engine: Mutex::new(engine), metrics, flows_ended: Notify::new() }
@@ -126,14 +130,7 @@ impl Shared {
                 }
                 Output::Problem(problem) => {
                     self.metrics.problem();
-                    let position = problem.position.map(|(source, position)| format!("{source}/{position}"));
-                    tracing::warn!(
-                        partition = problem.partition,
-                        offset = problem.offset,
-                        position,
-                        "{}",
-                        problem.kind
-                    );
+                    engine.reports.take(&problem);
                 }
             }
         }

@@ -23,11 +23,13 @@ mod kafka;
 mod metrics;
 mod reader;
 mod registry;
+mod reports;
 
 pub use access::{Access, Channel, EndedFlows, Health, Notice};
 pub use config::{AccessConfig, Assignment, Config, KafkaConfig, OnStale, RegistryConfig};
 pub use error::ConnectError;
 pub use metrics::Metrics;
+pub use reports::Report;
 
 /// Microseconds since 1970, by this machine's clock.
 pub(crate) fn now() -> crate::rows::Micros {
