@@ -6,7 +6,7 @@ use penstock_access::channel::push::Push;
 use penstock_access::knowledge::Reason;
 use penstock_testbed::registry::scripted::{Reply, Scripted};
 
-use super::{CLIENT, RESOURCES, authorize, complete, configuration, connect, next, runtime, scene};
+use super::{CLIENT, RESOURCES, authorize, complete, config_of, configuration_text, connect, next, runtime, scene};
 
 /// `away`: how it is so.
 fn without_the_registry(away: Reply) {
@@ -17,9 +17,8 @@ fn without_the_registry(away: Reply) {
     let healthy = Reply::Forward(port.parse().expect("a port"));
     let scripted = Scripted::start(healthy.clone()).expect("a scripted registry");
     let base = scripted.url().split('/').take(3).collect::<Vec<_>>().join("/");
-    let configuration = configuration(&scene, "", "").replace("stale_after = 3", "stale_after = 2");
-    let configuration = configuration.replace(url, &format!("{base}/{path}"));
-    let access = complete(&scene, connect(&configuration, &runtime));
+    let configuration = configuration_text(&scene.world, "", "stale_after = 2").replace(url, &format!("{base}/{path}"));
+    let access = complete(&scene, connect(&config_of(&configuration), &runtime));
     let mut channel = access.subscribe_client(CLIENT, None, ClientOptions::default());
     let init = next(&runtime, &mut channel);
     assert!(matches!(init, Push::ClientInit { .. }), "{init:?}");

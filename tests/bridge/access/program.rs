@@ -9,50 +9,67 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::wait;
+use super::configuration_text;
+use crate::world::{World, wait};
 
-/// The program, built if need be: it is another package's.
-pub fn path() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
+/// The program as it is now. Cargo builds the binaries of this package only, so this asks for the other one's.
+fn binary() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target =
+            Path::new(env!("CARGO_BIN_EXE_penstock")).parent().and_then(Path::parent).expect("a target folder");
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "penstock-access", "--bin", "penstock-access"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.expect("run cargo").success(), "penstock-access cannot be built");
-        Path::new(env!("CARGO_BIN_EXE_penstock")).with_file_name("penstock-access")
+            .args(["build", "--offline", "--package", "penstock-access", "--bin", "penstock-access", "--target-dir"])
+            .arg(target)
+            .output()
+            .expect("run cargo");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        target.join("debug/penstock-access")
     })
 }
 
-/// A running `penstock-access`.
+/// A running command; killed when it is dropped.
 pub struct Program {
     child: Child,
-    folder: TempDir,
+    output: PathBuf,
+    log: PathBuf,
+    _folder: TempDir,
 }
 
 impl Program {
-    pub fn start(configuration: &str, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = |name: &str| folder.path().join(name);
-        std::fs::write(file("access.toml"), configuration).expect("write the configuration");
-        let child = Command::new(path())
-            .args(arguments)
-            .arg("--config")
-            .arg(file("access.toml"))
-            .env("RUST_LOG", "debug,librdkafka=info")
-            .stdin(Stdio::null())
-            .stdout(File::create(file("out")).expect("a file"))
-            .stderr(File::create(file("log")).expect("a file"))
-            .spawn()
-            .expect("start penstock-access");
-        Self { child, folder }
+    /// Starts `penstock-access` with these arguments on a world's topic. `access`: more lines of that section.
+    pub fn start(world: &World, access: &str, arguments: &[&str]) -> Self {
+        Self::start_with(&configuration_text(world, "", access), arguments)
     }
 
-    /// Whole lines that it printed so far, as JSON.
+    /// The same with this configuration.
+    pub fn start_with(configuration: &str, arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let config = folder.path().join("access.toml");
+        std::fs::write(&config, configuration).expect("write the configuration");
+        let (output, log) = (folder.path().join("output"), folder.path().join("log"));
+        let child = Command::new(binary())
+            .arg("--config")
+            .arg(config)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(File::create(&output).expect("a file"))
+            .stderr(File::create(&log).expect("a file"))
+            .spawn()
+            .expect("start penstock-access");
+        Self { child, output, log, _folder: folder }
+    }
+
+    /// Whole lines of its output, as JSON.
     pub fn lines(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.folder.path().join("out")).expect("its output");
+        let text = std::fs::read_to_string(&self.output).expect("the output");
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log")
     }
 
     /// As Ctrl-C does.
@@ -61,16 +78,13 @@ impl Program {
         assert!(sent.expect("run kill").success(), "the process is gone");
     }
 
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).expect("its log")
-    }
-
     /// SIGKILL, and gone.
     pub fn kill(&mut self) {
         self.child.kill().expect("kill it");
         self.child.wait().expect("reap it");
     }
 
+    /// Waits until it ends by itself.
     pub fn wait(&mut self, patience: Duration) -> ExitStatus {
         let mut status = None;
         wait("penstock-access to end", patience, || {
@@ -87,7 +101,7 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of penstock-access:\n{}", self.log());
+            eprintln!("--- log of penstock-access {}:\n{}", self.child.id(), self.log());
         }
     }
 }

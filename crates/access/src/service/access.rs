@@ -19,6 +19,7 @@ use super::http::{self, Server};
 use super::metrics::Metrics;
 use super::reader::Reader;
 use super::registry::Registry;
+use super::reports::Report;
 use super::{kafka, now};
 use crate::account::ClientOptions;
 use crate::account::flows::EndedFlow;
@@ -128,6 +129,11 @@ impl Access {
     /// How it is.
     pub fn health(&self) -> Health {
         self.0.shared.health()
+    }
+
+    /// The newest things that were wrong with what was read, oldest first; all of them are in the log.
+    pub fn reports(&self) -> Vec<Report> {
+        self.0.shared.lock().reports.kept()
     }
 
     /// For `/metrics`: as of now.
@@ -251,7 +257,7 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
     };
     let keeper = Keeper::open(&config.checkpoint, Basis::new(&config.kafka.topic, &options))?;
     let replica = Replica::new(options);
-    let shared = Arc::new(Shared::new(replica, metrics));
+    let shared = Arc::new(Shared::new(&config.kafka.topic, replica, metrics));
     let changes = kafka::changes(config, &shared)?;
     kafka::begin(config, &changes, partitions, &shared)?;
     let began = Instant::now();

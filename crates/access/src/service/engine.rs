@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::metrics::Metrics;
 use super::now;
+use super::reports::Reports;
 use crate::account::flows::EndedFlow;
 use crate::catch_up::CatchUp;
 use crate::channel::push::{DisconnectReason, Message, Push};
@@ -42,6 +43,7 @@ pub(super) struct Engine {
     /// Filled while somebody takes them.
     pub(super) ended_flows: Option<VecDeque<(Arc<str>, EndedFlow)>>,
     pub(super) stopped: bool,
+    pub(super) reports: Reports,
     pushed: u64,
 }
 
@@ -84,7 +86,8 @@ pub(super) enum Next {
 }
 
 impl Shared {
-    pub(super) fn new(replica: Replica, metrics: Metrics) -> Self {
+    /// Of a replica of `topic`.
+    pub(super) fn new(topic: &str, replica: Replica, metrics: Metrics) -> Self {
         let engine = Engine {
             replica,
             feeds: BTreeMap::new(),
@@ -94,6 +97,7 @@ impl Shared {
             catch_up: CatchUp::default(),
             ended_flows: None,
             stopped: false,
+            reports: Reports::of_topic(topic),
             pushed: 0,
         };
         Self { engine: Mutex::new(engine), metrics, flows_ended: Notify::new(), has_ended: AtomicBool::new(false) }
@@ -165,14 +169,7 @@ impl Shared {
                 }
                 Output::Problem(problem) => {
                     self.metrics.problem(&problem.kind);
-                    let position = problem.position.map(|(source, position)| format!("{source}/{position}"));
-                    tracing::warn!(
-                        partition = problem.partition,
-                        offset = problem.offset,
-                        position,
-                        "{}",
-                        problem.kind
-                    );
+                    engine.reports.take(&problem);
                 }
             }
         }

@@ -25,6 +25,7 @@ mod kafka;
 pub mod metrics;
 mod reader;
 mod registry;
+mod reports;
 
 pub use crate::health::Health;
 pub use access::{Access, Channel, EndedFlows, Notice};
@@ -34,6 +35,7 @@ pub use config::{
 pub use error::ConnectError;
 pub use metrics::Metrics;
 pub use reader::CATCHING_UP;
+pub use reports::Report;
 
 /// Microseconds since 1970, by this machine's clock.
 pub(crate) fn now() -> crate::rows::Micros {
