@@ -19,7 +19,7 @@ fn served() -> (Server, Arc<Shared>) {
     };
     let partitions = Partitioner::new(3).expect("partitions");
     let options = Options { account: Default::default(), partition, names: Default::default(), partitions };
-    let shared = Arc::new(Shared::new(Replica::new(options), Metrics::new()));
+    let shared = Arc::new(Shared::new("changes", Replica::new(options), Metrics::new()));
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = bind(&HttpConfig { listen }).expect("a port");
     (Server::start(listener, Arc::clone(&shared)).expect("a server"), shared)
