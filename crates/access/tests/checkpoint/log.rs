@@ -231,8 +231,9 @@ impl Reader {
                     self.rebuilds += 1;
                 }
                 Output::EndedFlow { flow, .. } => drop(self.ended.insert(flow.id)),
-                // The sample's condition is none that anybody knows.
-                Output::Problem(Problem { kind: ProblemKind::Policy { .. }, .. }) | Output::Channel { .. } => {}
+                // The sample's condition is none that anybody knows, and parents come and go as they like.
+                Output::Problem(Problem { kind: ProblemKind::Policy { .. } | ProblemKind::Orphan { .. }, .. })
+                | Output::Channel { .. } => {}
                 Output::Problem(problem) => panic!("{problem:?}"),
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use penstock_access::account::snapshot::{RowState, Snapshot};
+use penstock_access::authorize::{Answer, Request};
 use penstock_access::rows::Table;
 use penstock_wire::event::Op;
 use proptest::prelude::*;
@@ -157,6 +158,10 @@ impl Trial {
         for account in ACCOUNTS {
             assert!(self.reader.replica.doubt(account, READ_AT).is_some());
         }
+        let client = uuid::Uuid::from_u128(u128::MAX);
+        let request = Request { client, token: client, resource: client, online: &[], flow: client };
+        let answer = self.reader.replica.authorize(&request, READ_AT);
+        assert!(matches!(answer, Answer::Unavailable { .. }), "its row may just not be read yet: {answer:?}");
     }
 
     fn state(reader: &Reader) -> Vec<(String, Snapshot, serde_json::Value)> {
