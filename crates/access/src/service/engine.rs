@@ -254,3 +254,6 @@ impl Engine {
         self.feeds.values().for_each(|feed| feed.news.notify_one());
     }
 }
+
+#[cfg(test)]
+mod tests;
