@@ -59,7 +59,10 @@ impl Scene {
         let log: PathBuf = folder.path().join("bridge.log");
         let mut bridge = run(penstock, &topic, &log)?;
         wait_for(&log, DONE, &mut bridge)?;
-        Ok(Self { bridge: Some(bridge), servers, database, topic, topic_name, folder, name })
+        let scene = Self { bridge: Some(bridge), servers, database, topic, topic_name, folder, name };
+        // Done is said when the last rows are on their way.
+        scene.wait_delivered()?;
+        Ok(scene)
     }
 
     /// Waits until everything committed so far is in the topic.
