@@ -3,6 +3,7 @@
 //!
 //! The order is the one that loses nothing: tables, publication and slot, then the first row.
 
+mod board;
 mod live;
 mod once;
 mod reading;
