@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the program has the clock and the files")]
 
 pub(crate) mod authorize;
+pub(crate) mod count;
 pub(crate) mod rebuild;
 pub(crate) mod show;
 pub(crate) mod watch;

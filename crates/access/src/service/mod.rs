@@ -17,6 +17,7 @@
 
 mod access;
 mod config;
+mod count;
 mod engine;
 mod error;
 mod http;
@@ -28,6 +29,7 @@ mod registry;
 pub use crate::health::Health;
 pub use access::{Access, Channel, EndedFlows, Notice};
 pub use config::{AccessConfig, Assignment, Config, HttpConfig, KafkaConfig, OnStale, RegistryConfig};
+pub use count::count;
 pub use error::ConnectError;
 pub use metrics::Metrics;
 
