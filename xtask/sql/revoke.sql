@@ -12,11 +12,6 @@ CREATE PROCEDURE bench.fill(policies int) LANGUAGE plpgsql AS $$
 DECLARE
     account uuid := bench.id('account', 0);
 BEGIN
-    INSERT INTO accounts (id, name, slug, inserted_at, updated_at)
-    SELECT bench.id('account', n), 'n', 'account-' || n, now(), now() FROM generate_series(0, 1) n;
-    INSERT INTO actors (id, account_id, type, name, inserted_at, updated_at)
-    SELECT bench.id('other', n), bench.id('account', 1), 'account_user', 'n', now(), now() FROM generate_series(1, 1000) n;
-
     INSERT INTO actors (id, account_id, type, name, inserted_at, updated_at)
     VALUES (bench.id('actor', 0), account, 'account_user', 'n', now(), now());
     INSERT INTO actor_groups (id, account_id, name, inserted_at, updated_at)
@@ -63,3 +58,9 @@ BEGIN
     FROM generate_series(1, policies) n;
 END
 $$;
+
+-- What is there before the bridge begins.
+INSERT INTO accounts (id, name, slug, inserted_at, updated_at)
+SELECT bench.id('account', n), 'n', 'account-' || n, now(), now() FROM generate_series(0, 1) n;
+INSERT INTO actors (id, account_id, type, name, inserted_at, updated_at)
+SELECT bench.id('other', n), bench.id('account', 1), 'account_user', 'n', now(), now() FROM generate_series(1, 1000) n;

@@ -42,6 +42,8 @@ struct Cli {
 enum Command {
     /// Watch committed rows arrive in Kafka: real Postgres, Kafka and schema registry, the bridge, a live workload.
     ///
+    /// Beside the records stands a story in SQL, with what a client's and a gateway's channel are told of each statement.
+    ///
     /// Ctrl-C stops everything that was started. With --once it runs a measured load, kills the bridge in its middle,
     /// compares what arrived with what was committed, and exits with 1 if they differ.
     Demo(demo::Options),

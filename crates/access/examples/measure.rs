@@ -2,7 +2,8 @@
 //!
 //! The world: 10,000 clients with 50 of 500 resources each, by 100 groups of which each actor is in ten, and four gateways
 //! online. Memory is measured with two policies to a resource, answers with five, all of which reach the client; each has
-//! three conditions. The memory is what the allocator was asked for; the clock is read only out here.
+//! three conditions. The last figures are of a policy that every connected client is given, among more and more of them. The
+//! memory is what the allocator was asked for; the clock is read only out here.
 
 // A measurement reads the clock, and an allocator that counts is unsafe by its nature.
 #![allow(unsafe_code, clippy::disallowed_types, clippy::disallowed_methods)]
@@ -286,7 +287,17 @@ fn main() {
         "p99_ns": quantile(&authorize_ns, 0.99),
         "share_ok": ok,
     });
-    println!("{:#}", json!({"memory": memory, "authorize": answers, "changes": changes, "checkpoint": checkpoint}));
+    let affected: Vec<serde_json::Value> = [100, 1_000, 10_000].map(|clients| affected(clients, &mut writer)).into();
+    println!(
+        "{:#}",
+        json!({
+            "memory": memory,
+            "authorize": answers,
+            "changes": changes,
+            "checkpoint": checkpoint,
+            "policy_change": affected,
+        })
+    );
 }
 
 /// What a checkpoint of the account costs: copying it, for which everything else waits, and what is done beside.
@@ -318,6 +329,48 @@ fn checkpoint(account: &Account) -> serde_json::Value {
         "decode_ms": decode_ms,
         "restore_ms": restore_ms,
     })
+}
+
+/// What a change of one policy costs that concerns every one of so many connected clients: the median of switching it off
+/// and on again a few times.
+fn affected(clients: u64, writer: &mut Writer) -> serde_json::Value {
+    let mut account = Account::new(&id(ACCOUNT, 0).to_string(), Arc::new(Options::default()));
+    let group = |n| id(GROUP, n);
+    let connected: std::collections::BTreeSet<Uuid> = (0..clients).map(|n| id(CLIENT, n)).collect();
+    let of_world = world(5).into_iter().filter(|(key, row)| match row {
+        Row::Client(_) => connected.contains(key),
+        Row::Membership(_) => false,
+        _ => true,
+    });
+    for (id, row) in of_world {
+        account.apply(&writer.commit(vec![insert(id, row)]), NOW);
+    }
+    for n in 0..clients {
+        let row = Row::Membership(MembershipRow { actor: id(ACTOR, n), group: group(0) });
+        account.apply(&writer.commit(vec![insert(id(MEMBERSHIP, n), row)]), NOW);
+    }
+    let key = RowId::Connection { resource: id(RESOURCE, 0), gateway_group: id(SITE, 0) };
+    account
+        .apply(&writer.commit(vec![(Table::ResourceConnections, Action::Insert(key, Row::ResourceConnection))]), NOW);
+    let policy = PolicyRow { live: true, group: group(0), resource: id(RESOURCE, 0), conditions: Some(conditions()) };
+    account.apply(&writer.commit(vec![insert(id(POLICY, 0), Row::Policy(policy.clone()))]), NOW);
+    account.set_knowledge(Knowledge::Known { as_of: NOW }, false, NOW);
+    for n in 0..clients {
+        account.subscribe_client(id(CLIENT, n), None, ClientOptions::default(), NOW).expect("the client is live");
+    }
+    while account.poll_push().is_some() {}
+    let mut us = Vec::new();
+    let mut pushes = 0;
+    for n in 0..20 {
+        let row = PolicyRow { live: n % 2 == 1, ..policy.clone() };
+        let commit = writer.commit(vec![(Table::Policies, Action::Update(RowId::Id(id(POLICY, 0)), Row::Policy(row)))]);
+        let started = Instant::now();
+        pushes = settle(&mut account, &commit);
+        us.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    us.sort_by(f64::total_cmp);
+    let median = quantile(&us, 0.5);
+    json!({"connected": clients, "pushes": pushes, "median_us": median, "us_per_client": median / clients as f64})
 }
 
 /// One of those that the client's groups are given, where there are five policies to a resource.

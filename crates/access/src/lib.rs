@@ -7,6 +7,11 @@
 //! Everything in this crate but `service` (feature `kafka`, on by default) and the binary is pure: no clock, no socket, no
 //! thread. Time is an argument.
 
+/// The README's use of this crate, compiled.
+#[cfg(all(doctest, feature = "kafka"))]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
 pub mod account;
 pub mod authorize;
 pub mod catch_up;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock_access::service::{Config, ConnectError};
 
-use commands::{authorize, bar, show, watch};
+use commands::{authorize, bar, count, show, watch};
 
 /// Who may reach what, rebuilt from Penstock's change topic.
 ///
@@ -35,6 +35,9 @@ enum Command {
     Authorize(authorize::Authorize),
     /// Print who may reach what in an account.
     Show(show::Show),
+    /// Count the topic's records, for benchmarks: what reading alone takes.
+    #[command(hide = true)]
+    Count,
 }
 
 fn main() -> ExitCode {
@@ -68,5 +71,6 @@ async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Watch(options) => watch::run(&config, options).await,
         Command::Authorize(options) => authorize::run(&config, options).await,
         Command::Show(options) => show::run(&config, options).await,
+        Command::Count => count::run(&config).await,
     }
 }

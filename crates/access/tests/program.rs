@@ -97,3 +97,16 @@ fn help_teaches() {
     check(&penstock_access(&["show", "--help"]), 0, &["--account", "--json", "--rebuild", "--wait"]);
     check(&penstock_access(&["watch", "--help"]), 0, &["--client", "--gateway", "--token", "--can-move-sites"]);
 }
+
+#[test]
+fn commands_of_the_readme_exist() {
+    let readme = include_str!("../../../README.md");
+    let commands: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("target/release/penstock-access ")?.split(' ').next())
+        .collect();
+    assert_eq!(commands, ["watch", "authorize", "show"]);
+    for command in commands {
+        check(&penstock_access(&[command, "--help"]), 0, &[command]);
+    }
+}

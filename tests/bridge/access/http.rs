@@ -13,6 +13,15 @@ use super::{ACCOUNT, CLIENT, RESOURCES, TOKEN, authorize, next, runtime, scene};
 use crate::scene::{PATIENCE, Scene};
 use crate::world::wait;
 
+/// Of the client to the first resource.
+const FLOW: &str = "
+INSERT INTO flows (id, account_id, policy_id, client_id, gateway_id, resource_id, token_id, actor_group_membership_id,
+                   client_remote_ip, client_user_agent, gateway_remote_ip, inserted_at)
+    VALUES ('00000000-0000-4000-8000-0000000000f2', '00000000-0000-4000-8000-0000000000a0',
+            '00000000-0000-4000-8000-0000000000f1', '00000000-0000-4000-8000-0000000000c1',
+            '00000000-0000-4000-8000-0000000000d1', '00000000-0000-4000-8000-000000000b01',
+            '00000000-0000-4000-8000-0000000000e1', '00000000-0000-4000-8000-0000000000a3', '192.0.2.1', 'x', '192.0.2.2', now())";
+
 /// A consumer that serves; complete or not.
 fn served(scene: &Scene, runtime: &Runtime, registry: &str) -> (Access, SocketAddr) {
     let world = &scene.world;
@@ -65,6 +74,12 @@ fn a_bridge_that_stands_still_is_seen_by_machines_and_so_is_its_return() {
     let mut channel = access.subscribe_client(CLIENT, Some(TOKEN), ClientOptions::default());
     assert!(matches!(next(&runtime, &mut channel), Push::ClientInit { .. }));
     authorize(&access, RESOURCES[0]);
+    scene.sql(FLOW);
+    scene.sql("UPDATE resources SET address = 'b.example' WHERE id = '00000000-0000-4000-8000-000000000b01'");
+    let updated = next(&runtime, &mut channel);
+    assert!(matches!(updated, Push::ResourceCreatedOrUpdated(_)), "{updated:?}");
+    let ended = "ended_flows_total{why=\"address_changed\"}";
+    wait("the flow to end", PATIENCE, || series(address, ended) == Some(1.0)).expect("its resource has moved");
     scene.sql("DELETE FROM policies");
     assert_eq!(next(&runtime, &mut channel), Push::ResourceDeleted(RESOURCES[0]));
     let expected = [

@@ -144,8 +144,10 @@ fn load(database: &Database, folder: &Path, rate: u32) -> anyhow::Result<Child> 
         let path = folder.join(name);
         std::fs::write(&path, sql).context("writing pgbench's script").map(|()| path)
     };
-    let revoke =
-        script("revoke.sql", "DELETE FROM policies WHERE id = bench.id('policy', nextval('bench.revocation'));\n")?;
+    let revoke = script(
+        "revoke.sql",
+        "SELECT nextval('bench.revocation') AS n \\gset\nDELETE FROM policies WHERE id = bench.id('policy', :n);\n",
+    )?;
     let other = script(
         "other.sql",
         "\\set n random(1, 1000)\nUPDATE actors SET name = 'now ' || now() WHERE id = bench.id('other', :n);\n",

@@ -162,7 +162,7 @@ impl Viewer {
             Ok(News::Push { who, line, at }) => {
                 let json: Value = line.parse().with_context(|| format!("penstock-access printed {line:?}"))?;
                 let Some(story) = &mut self.story else { return Ok(Next::GoOn) };
-                return say_all(story.push(who, &json, at)?);
+                return say_all(story.board.push(who, &json, at)?);
             }
             Ok(News::ChannelEnded(who)) => {
                 bail!("the {}'s channel ended:\n{}", who.as_str(), stage.channels_said())
@@ -185,7 +185,7 @@ impl Viewer {
         if let Next::NobodyWatches = watched(self.print(&record, &json, show))? {
             return Ok(Next::NobodyWatches);
         }
-        let lines = self.story.as_mut().map(|story| story.record(&json)).unwrap_or_default();
+        let lines = self.story.as_mut().map(|story| story.board.record(&json)).unwrap_or_default();
         say_all(lines)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! The order is the one that loses nothing: tables, publication and slot, then the first row.
 
+mod board;
 mod live;
 mod once;
 mod reading;
@@ -86,8 +87,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         None => steps.run(Voice::Silent, binary::build)?,
     };
     let access_binary = match &options.access_binary {
-        // A measured run is about records only, and the mock broker lacks what a consumer asks of Kafka.
-        _ if options.once || mock => None,
+        // A measured run is about records only.
+        _ if options.once || options.mock => None,
         Some(binary) => Some(std::path::absolute(binary)?),
         None if std::io::stderr().is_terminal() => Some(steps.run(Voice::Own, binary::build_access)?),
         None => Some(steps.run(Voice::Silent, binary::build_access)?),
@@ -109,7 +110,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut stage = steps.run(Voice::Silent, || Stage::set(servers, &binary, names))?;
     let outcome = match options.once {
         true => once::run(&mut stage, options, mock),
-        false => live::run(&mut stage, access_binary.as_deref(), options),
+        // The mock broker lacks what a consumer asks of Kafka.
+        false => live::run(&mut stage, access_binary.as_deref().filter(|_| !mock), options),
     };
     // Also after a failure, whose own words matter more than those of the clearing up.
     let cleared = stage.clear();

@@ -3,6 +3,7 @@
 
 pub(crate) mod authorize;
 pub(crate) mod bar;
+pub(crate) mod count;
 pub(crate) mod rebuild;
 pub(crate) mod show;
 pub(crate) mod watch;

@@ -269,3 +269,6 @@ impl Engine {
         self.feeds.values().for_each(|feed| feed.news.notify_one());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,28 @@ impl ClientContext for Context {
             }
         }
     }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tell(&error, reason);
+    }
+}
+
+/// Of a consumer whose partitions never change.
+pub(super) struct Progress;
+
+impl ClientContext for Progress {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tell(&error, reason);
+    }
+}
+
+impl ConsumerContext for Progress {}
+
+/// The client reports the end of a partition here too, beside `poll`: that is no error.
+fn tell(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::warn!(%error, reason, "Kafka");
+    }
 }
 
 impl ConsumerContext for Context {
@@ -178,11 +200,16 @@ pub(super) fn begin(
     consumer.assign(&list).map_err(kafka("assigning partitions"))
 }
 
-/// Reads the progress topic from its beginning; always committed records only.
-pub(super) fn progress(config: &Config) -> Result<BaseConsumer, ConnectError> {
+/// A consumer of committed records, of nothing yet.
+pub(super) fn committed(config: &Config) -> Result<BaseConsumer<Progress>, ConnectError> {
     let mut client = base(config);
     client.set("isolation.level", "read_committed");
-    let consumer: BaseConsumer = client.create().map_err(kafka("setting up a consumer"))?;
+    BaseConsumer::from_config_and_context(&client, Progress).map_err(kafka("setting up a consumer"))
+}
+
+/// Reads the progress topic from its beginning; always committed records only.
+pub(super) fn progress(config: &Config) -> Result<BaseConsumer<Progress>, ConnectError> {
+    let consumer = committed(config)?;
     let topic = config.progress_topic();
     let partitions: Vec<u32> = (0..partitions(&consumer, &topic)?).collect();
     let list = place(&topic, &partitions, Offset::Beginning).map_err(kafka("assigning progress"))?;

@@ -18,6 +18,7 @@
 mod access;
 mod checkpoint;
 mod config;
+mod count;
 mod engine;
 mod error;
 mod http;
@@ -32,6 +33,7 @@ pub use access::{Access, Channel, EndedFlows, Notice};
 pub use config::{
     AccessConfig, Assignment, CheckpointConfig, Config, HttpConfig, KafkaConfig, OnStale, RegistryConfig,
 };
+pub use count::count;
 pub use error::ConnectError;
 pub use metrics::Metrics;
 pub use reader::CATCHING_UP;

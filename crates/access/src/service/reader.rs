@@ -39,7 +39,7 @@ const REGISTRY_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Reader {
     pub(super) shared: Arc<Shared>,
     pub(super) changes: BaseConsumer<Context>,
-    pub(super) progress: BaseConsumer,
+    pub(super) progress: BaseConsumer<kafka::Progress>,
     pub(super) registry: Registry,
     pub(super) topic: String,
     pub(super) keeper: Option<Keeper>,
