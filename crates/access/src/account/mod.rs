@@ -29,6 +29,7 @@ use crate::channel::opening::Told;
 use crate::channel::push::Push;
 use crate::channel::registry::{Extent, Outbox, Registry};
 use crate::channel::{ChannelId, Event, Refusal};
+use crate::limits::CONFIRM_LENIENCY_US;
 use crate::rows::Micros;
 
 pub mod flows;
@@ -292,7 +293,8 @@ impl Account {
         if self.mode() != Mode::Granting || flow.account_id != self.id {
             return false;
         }
-        let until = knowledge::second_at_or_after(Micros(self.clock.0.saturating_add(self.options.confirm_within_us)));
+        let within_us = self.options.confirm_within_us.saturating_sub(CONFIRM_LENIENCY_US);
+        let until = knowledge::second_at_or_after(Micros(self.clock.0.saturating_add(within_us)));
         let announced = self.state.announce(flow, until, &mut self.touched);
         self.compare_touched(self.clock, None);
         announced

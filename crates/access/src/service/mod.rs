@@ -19,6 +19,7 @@ mod access;
 mod config;
 mod engine;
 mod error;
+mod flow_writer;
 mod kafka;
 mod metrics;
 mod reader;
@@ -28,6 +29,7 @@ mod reports;
 pub use access::{Access, Channel, EndedFlows, Health, Notice};
 pub use config::{AccessConfig, Assignment, Config, KafkaConfig, OnStale, RegistryConfig};
 pub use error::ConnectError;
+pub use flow_writer::{FlowCounts, FlowDetails, FlowWriter, FlowWriterOptions, NotWritten};
 pub use metrics::Metrics;
 pub use reports::Report;
 
