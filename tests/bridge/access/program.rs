@@ -2,15 +2,14 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::configuration_text;
-use crate::world::{World, wait};
+use crate::world::World;
 
 /// The program as it is now. Cargo builds the binaries of this package only, so this asks for the other one's.
 fn binary() -> &'static Path {
@@ -71,17 +70,6 @@ impl Program {
     pub fn kill(&mut self) {
         self.child.kill().expect("kill it");
         self.child.wait().expect("reap it");
-    }
-
-    /// Waits until it ends by itself.
-    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
-        let mut status = None;
-        wait("penstock-access to end", patience, || {
-            status = self.child.try_wait().expect("ask for the process");
-            status.is_some()
-        })
-        .unwrap_or_else(|late| panic!("{late}\n{}", self.log()));
-        status.expect("it ended")
     }
 }
 
