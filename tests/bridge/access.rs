@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod by_hand;
+mod commands;
 mod compaction;
 mod doubt;
 mod flows;
@@ -93,9 +94,8 @@ fn scene_of(world: World) -> Scene {
 
 /// The consumer's configuration: `kafka` and `access` are more lines of those sections.
 fn configuration_text(world: &World, kafka: &str, access: &str) -> String {
-    let stale_after = if access.contains("stale_after") { "" } else { "stale_after = 3" };
     format!(
-        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n{kafka}\n[registry]\nurl = {:?}\n[access]\n{stale_after}\n{access}\n",
+        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n{kafka}\n[registry]\nurl = {:?}\n[access]\n{access}\n",
         world.bootstrap, world.topic, world.registry_url
     )
 }
@@ -294,7 +294,7 @@ fn a_bridge_that_stands_still_is_noticed_and_one_that_goes_on_is_believed_again(
     let (scene, runtime) = (scene(), runtime());
     scene.sql(GATEWAY_TOKEN);
     scene.sql(&insert_flow("f01", "f1", "b01"));
-    let access = consumer(&scene, &runtime);
+    let access = consumer_with(&scene, &runtime, "", "stale_after = 3");
     let mut client = access.subscribe_client(CLIENT, Some(TOKEN), ClientOptions::default());
     let mut gateway = access.subscribe_gateway(GATEWAY, None);
     assert_eq!(told(&runtime, &mut client), "init [b01]");

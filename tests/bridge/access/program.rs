@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::configuration_text;
-use crate::world::World;
+use crate::world::{World, wait};
 
 /// The program as it is now. Cargo builds the binaries of this package only, so this asks for the other one's.
 fn binary() -> &'static Path {
@@ -64,6 +65,17 @@ impl Program {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("the log")
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let mut status = None;
+        wait("penstock-access to end", patience, || {
+            status = self.child.try_wait().expect("ask for the process");
+            status.is_some()
+        })
+        .unwrap_or_else(|late| panic!("{late}\n{}", self.log()));
+        status.expect("it ended")
     }
 
     /// SIGKILL, and gone.
