@@ -3,7 +3,13 @@
 //! Nothing is waited for that might not come: where a channel is to hear nothing, something that it does hear is done after
 //! it, and comes next.
 
+mod bad_input;
+mod by_hand;
 mod checkpoint;
+mod commands;
+mod compaction;
+mod doubt;
+mod flows;
 mod group;
 mod http;
 mod outage;
@@ -11,6 +17,7 @@ mod points;
 mod program;
 mod revocations;
 mod slow;
+mod writer;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -92,9 +99,8 @@ fn scene_of(world: World) -> Scene {
 
 /// The consumer's configuration: `kafka` and `access` are more lines of those sections.
 fn configuration_text(world: &World, kafka: &str, access: &str) -> String {
-    let stale_after = if access.contains("stale_after") { "" } else { "stale_after = 3" };
     format!(
-        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n{kafka}\n[registry]\nurl = {:?}\n[access]\n{stale_after}\n{access}\n",
+        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n{kafka}\n[registry]\nurl = {:?}\n[access]\n{access}\n",
         world.bootstrap, world.topic, world.registry_url
     )
 }
@@ -299,26 +305,53 @@ fn a_client_is_told_what_sql_gives_and_takes() {
     scene.stop();
 }
 
+/// A metric's value.
+fn metric(access: &Access, name: &str) -> i64 {
+    let text = access.metrics().text().expect("metrics");
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("no {name}"));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
+
 #[test]
 fn a_bridge_that_stands_still_is_noticed_and_one_that_goes_on_is_believed_again() {
+    const STALE_AFTER: Duration = Duration::from_secs(3);
     let (scene, runtime) = (scene(), runtime());
-    let access = consumer(&scene, &runtime);
-    let mut channel = access.subscribe_client(CLIENT, Some(TOKEN), ClientOptions::default());
-    let init = next(&runtime, &mut channel);
-    assert!(matches!(init, Push::ClientInit { .. }), "{init:?}");
+    scene.sql(GATEWAY_TOKEN);
+    scene.sql(&insert_flow("f01", "f1", "b01"));
+    let access = consumer_with(&scene, &runtime, "", "stale_after = 3");
+    let mut client = access.subscribe_client(CLIENT, Some(TOKEN), ClientOptions::default());
+    let mut gateway = access.subscribe_gateway(GATEWAY, None);
+    assert_eq!(told(&runtime, &mut client), "init [b01]");
+    assert_eq!(told(&runtime, &mut gateway), "init [c1-b01]");
+    let mut records = 0;
+    crate::reader::each_message(&scene.world.bootstrap, &scene.world.topic, "read_committed", |_| records += 1);
+    wait("the metrics to be counted", PATIENCE, || metric(&access, "penstock_access_records_total") == records)
+        .expect("counted");
+    assert_eq!(metric(&access, "penstock_access_accounts_unavailable"), 0);
     scene.bridge.signal("STOP");
-    let stale = next(&runtime, &mut channel);
+    let stopped = Instant::now();
+    let stale = next(&runtime, &mut client);
     assert!(matches!(stale, Push::Stale { reason: Reason::Stale, as_of: Some(_) }), "{stale:?}");
-    assert_eq!(authorize(&access, RESOURCES[0]), Answer::Unavailable { reason: Reason::Stale });
+    assert_eq!(told(&runtime, &mut gateway), "stale Stale");
+    assert!(stopped.elapsed() < STALE_AFTER + Duration::from_millis(500), "after {:?}", stopped.elapsed());
+    for resource in RESOURCES {
+        assert_eq!(authorize(&access, resource), Answer::Unavailable { reason: Reason::Stale });
+    }
+    wait("the metric to move", PATIENCE, || metric(&access, "penstock_access_accounts_unavailable") == 1)
+        .expect("it moves");
     scene.bridge.signal("CONT");
-    let fresh = next(&runtime, &mut channel);
+    let fresh = next(&runtime, &mut client);
     assert!(matches!(fresh, Push::Fresh { .. }), "{fresh:?}");
+    assert_eq!(told(&runtime, &mut gateway), "fresh");
     assert!(matches!(authorize(&access, RESOURCES[0]), Answer::Ok { .. }));
     let health = access.health();
-    assert!(health.is_ready() && health.accounts == 1, "{health:?}");
+    assert!(health.is_ready() && health.accounts == 1 && health.rebuilding == 0, "{health:?}");
+    wait("the metric to move", PATIENCE, || metric(&access, "penstock_access_accounts_unavailable") == 0)
+        .expect("it moves");
+    assert_eq!(metric(&access, "penstock_access_records_total"), records, "nothing was read again");
     // Nothing else was told.
-    let more = runtime.block_on(async { timeout(Duration::from_millis(300), channel.next()).await });
-    assert!(more.is_err(), "{more:?}");
+    assert_eq!(heard_by_client(&scene, &runtime, &mut client), [""; 0]);
+    assert_eq!(heard_by_gateway(&scene, &runtime, &mut gateway), ["init [c1-b01]"]);
     runtime.block_on(access.close());
     scene.stop();
 }

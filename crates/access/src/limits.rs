@@ -12,5 +12,9 @@ pub const CLAIMS_PENDING_MAX: usize = 1024;
 /// keeps a huge commit small in memory.
 pub const TOUCHED_KEYS_MAX: usize = 256;
 
+/// An announced flow may end by so much before its time, in microseconds. It ends with a whole second, and not more than one
+/// after its time: what is left of that second is for whoever watches the clock, which is not done all the time.
+pub(crate) const CONFIRM_LENIENCY_US: i64 = 100_000;
+
 /// Up to this many entries a sorted list is looked through from its beginning: see `account::links`.
 pub(crate) const SCANNED_MAX: usize = 16;

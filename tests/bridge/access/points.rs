@@ -210,7 +210,7 @@ fn a_flow_is_authorised_in_microseconds_while_postgres_is_down() {
     taken.sort();
     let median = taken[taken.len() / 2];
     eprintln!("authorize without a database: median {median:?} in a debug build");
-    assert!(median < Duration::from_micros(500), "{median:?}");
+    assert!(median < Duration::from_micros(100), "{median:?}");
     // But not for ever.
     wait("nothing to be known any more", PATIENCE, || {
         authorize(&access, RESOURCES[0]) == Answer::Unavailable { reason: Reason::Stale }

@@ -69,8 +69,13 @@ impl Operator {
 
     /// Changes a setting of a compacted topic. librdkafka's call replaces all of a topic's settings.
     pub fn set(&self, topic: &str, key: &str, value: &str) {
-        let settings =
-            AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", "compact").set(key, value);
+        self.set_all(topic, &[(key, value)]);
+    }
+
+    /// The same of several.
+    pub fn set_all(&self, topic: &str, settings: &[(&str, &str)]) {
+        let compacted = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", "compact");
+        let settings = settings.iter().fold(compacted, |all, (key, value)| all.set(key, value));
         let altered =
             self.runtime.block_on(self.client.alter_configs([&settings], &self.options)).expect("alter a topic");
         assert!(altered.iter().all(Result::is_ok), "{altered:?}");

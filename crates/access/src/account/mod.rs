@@ -21,7 +21,7 @@ use penstock_wire::position::Position;
 use uuid::Uuid;
 
 use crate::access::View;
-use crate::authorize::{self, Answer, NewFlow, Request};
+use crate::authorize::{self, Answer, Request};
 use crate::change::Commit;
 use crate::channel::client::ClientChannel;
 use crate::channel::gateway::GatewayChannel;
@@ -39,6 +39,7 @@ pub mod show;
 pub mod snapshot;
 pub mod state;
 
+pub(crate) mod announced;
 pub(crate) mod connections;
 pub(crate) mod deadlines;
 pub(crate) mod due;
@@ -285,27 +286,6 @@ impl Account {
         }
     }
 
-    /// Authorises a flow on its gateway before its row comes. False, and nothing happens: the id is known already, or
-    /// nothing new may be granted now.
-    pub fn announce(&mut self, flow: &NewFlow, now: Micros) -> bool {
-        self.handle_time(now);
-        if self.mode() != Mode::Granting || flow.account_id != self.id {
-            return false;
-        }
-        let until = knowledge::second_at_or_after(Micros(self.clock.0.saturating_add(self.options.confirm_within_us)));
-        let announced = self.state.announce(flow, until, &mut self.touched);
-        self.compare_touched(self.clock, None);
-        announced
-    }
-
-    /// Ends an announced flow whose row will not come. One whose row has come goes with that.
-    pub fn withdraw(&mut self, flow: Uuid, now: Micros) {
-        self.handle_time(now);
-        self.state.forget_announced(flow);
-        self.state.remove_announced(flow, &mut self.touched);
-        self.compare_touched(self.clock, None);
-    }
-
     fn advance(&mut self, now: Micros) -> Micros {
         self.clock = self.clock.max(now);
         self.clock
@@ -344,17 +324,6 @@ impl Account {
         let view = View { state: &self.state, rules: &self.options.conditions, own: self.own, now };
         let mut out = Outbox { events: &mut self.events, at: self.state.position, deadline };
         self.channels.compare(&view, ids, extent, hold, &mut out, &mut self.touched);
-    }
-
-    /// Announced flows that have lost what gave them are over.
-    fn end_announced(&mut self, now: Micros) {
-        let ids = if self.touched.everything { &self.state.announced } else { &self.touched.announced };
-        let view = self.view(now);
-        let is_live = |id: &&Uuid| self.state.flows.row(**id).is_some_and(|flow| view.live_until(flow).is_some());
-        let over: Vec<Uuid> = ids.iter().filter(|id| !is_live(id)).copied().collect();
-        for id in over {
-            self.state.remove_announced(id, &mut self.touched);
-        }
     }
 
     fn end_grace(&mut self, second: i64) {

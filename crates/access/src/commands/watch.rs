@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use penstock_access::account::ClientOptions;
+use penstock_access::channel::Refusal;
 use penstock_access::channel::push::Push;
 use penstock_access::service::{Access, Channel, Config, Notice};
 use uuid::Uuid;
@@ -57,7 +58,10 @@ async fn print(channel: &mut Channel) -> Result<(), Box<dyn Error>> {
                     break;
                 }
             }
-            Notice::Refused(refusal) => return Err(format!("{refusal}. Give its token with --token").into()),
+            Notice::Refused(Refusal::NoToken) => {
+                return Err(format!("{}: give one with --token", Refusal::NoToken).into());
+            }
+            Notice::Refused(refusal) => return Err(refusal.into()),
         }
     }
     Ok(())

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use penstock_wire::position::Position;
 
+use super::Common;
+use crate::account::Account;
 use crate::account::parents::Orphan;
 use crate::account::state::PolicyProblem;
-use crate::{decode, partition};
+use crate::decode::{self, Event};
+use crate::partition::{self, Entry};
 
 /// Something is wrong with what is read. Whatever it is, it was taken for a reason to deny.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,5 +86,34 @@ impl From<partition::Problem> for Problem {
     fn from(problem: partition::Problem) -> Self {
         let partition::Problem { partition, offset, position, kind } = problem;
         Self { partition: Some(partition), offset, position, kind: ProblemKind::Reading(kind) }
+    }
+}
+
+/// Where the rows of a commit stand, by position.
+pub(super) type Offsets = [(Position, i64)];
+
+pub(super) fn offsets(entries: &[Entry<Event>]) -> Vec<(Position, i64)> {
+    entries.iter().map(|entry| (entry.position, entry.offset)).collect()
+}
+
+/// Takes what is wrong with an account's rows. `offsets`: of those that came just now, in order; of others there is none.
+pub(super) fn tell_problems(
+    account: &mut Account,
+    source: Option<u16>,
+    partition: u32,
+    id: &Arc<str>,
+    offsets: &Offsets,
+    common: &mut Common,
+) {
+    let mut tell = |position: Position, kind| {
+        let at = offsets.binary_search_by_key(&position, |(position, _)| *position);
+        let offset = at.ok().and_then(|at| offsets.get(at)).map(|(_, offset)| *offset);
+        common.report(partition, offset, source.map(|source| (source, position)), kind);
+    };
+    while let Some(problem) = account.poll_problem() {
+        tell(problem.position, ProblemKind::Policy { account: Arc::clone(id), problem });
+    }
+    while let Some(orphan) = account.poll_orphan() {
+        tell(orphan.position, ProblemKind::Orphan { account: Arc::clone(id), orphan });
     }
 }

@@ -8,7 +8,7 @@ use penstock_wire::position::Position;
 use serde::{Deserialize, Serialize};
 
 use super::channels::{Channel, Subscriber};
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Offsets, Problem, ProblemKind, offsets, tell_problems};
 use super::{Common, Output};
 use crate::account::Account;
 use crate::account::snapshot::Snapshot;
@@ -235,7 +235,7 @@ impl Share {
         while let Some(flow) = held.account.poll_ended_flow() {
             common.outputs.push_back(Output::EndedFlow { account: Arc::clone(&id), flow });
         }
-        tell_problems(held, self.number, &id, &[], common);
+        tell_problems(&mut held.account, held.source, self.number, &id, &[], common);
         let deadline = held.account.next_deadline();
         if deadline != held.deadline {
             if let Some(before) = std::mem::replace(&mut held.deadline, deadline) {
@@ -383,30 +383,8 @@ impl Share {
         }
         held.account.apply(&commit, now);
         held.account.settle(now);
-        tell_problems(held, number, id, offsets, common);
+        tell_problems(&mut held.account, held.source, number, id, offsets, common);
         self.drain(id, common, now);
-    }
-}
-
-/// Where the rows of a commit stand, by position.
-type Offsets = [(Position, i64)];
-
-fn offsets(entries: &[Entry<Event>]) -> Vec<(Position, i64)> {
-    entries.iter().map(|entry| (entry.position, entry.offset)).collect()
-}
-
-/// Takes what is wrong with an account's rows. `offsets`: of those that came just now, in order; of others there is none.
-fn tell_problems(held: &mut Held, partition: u32, id: &Arc<str>, offsets: &Offsets, common: &mut Common) {
-    let mut tell = |position: Position, kind| {
-        let at = offsets.binary_search_by_key(&position, |(position, _)| *position);
-        let offset = at.ok().and_then(|at| offsets.get(at)).map(|(_, offset)| *offset);
-        common.report(partition, offset, held.source.map(|source| (source, position)), kind);
-    };
-    while let Some(problem) = held.account.poll_problem() {
-        tell(problem.position, ProblemKind::Policy { account: Arc::clone(id), problem });
-    }
-    while let Some(orphan) = held.account.poll_orphan() {
-        tell(orphan.position, ProblemKind::Orphan { account: Arc::clone(id), orphan });
     }
 }
 
@@ -418,7 +396,13 @@ impl Common {
         }
     }
 
-    fn report(&mut self, partition: u32, offset: Option<i64>, position: Option<(u16, Position)>, kind: ProblemKind) {
+    pub(super) fn report(
+        &mut self,
+        partition: u32,
+        offset: Option<i64>,
+        position: Option<(u16, Position)>,
+        kind: ProblemKind,
+    ) {
         self.outputs.push_back(Output::Problem(Problem { partition: Some(partition), offset, position, kind }));
     }
 }

@@ -21,6 +21,7 @@ mod config;
 mod count;
 mod engine;
 mod error;
+mod flow_writer;
 mod http;
 mod kafka;
 pub mod metrics;
@@ -35,6 +36,7 @@ pub use config::{
 };
 pub use count::count;
 pub use error::ConnectError;
+pub use flow_writer::{FlowCounts, FlowDetails, FlowWriter, FlowWriterOptions, NotWritten};
 pub use metrics::Metrics;
 pub use reader::CATCHING_UP;
 pub use reports::Report;

@@ -7,6 +7,7 @@ mod deadlines;
 mod flows;
 mod history;
 mod knowledge;
+mod live_flows;
 mod oracle;
 mod parents;
 mod questions;
