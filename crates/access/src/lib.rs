@@ -14,6 +14,7 @@ pub mod channel;
 pub mod conditions;
 pub mod coordinates;
 pub mod decode;
+pub mod history;
 pub mod knowledge;
 pub mod limits;
 pub mod partition;

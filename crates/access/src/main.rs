@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock_access::service::{Access, Config};
 
-use commands::{authorize, show, watch};
+use commands::{authorize, replay, show, watch};
 
 /// Who may reach what, rebuilt from Penstock's change topic.
 ///
@@ -34,6 +34,12 @@ enum Command {
     Authorize(authorize::Authorize),
     /// Print who may reach what in an account, as JSON.
     Show(show::Show),
+    /// Print what a client or a gateway would have been told between two points of the topic's history, and when.
+    ///
+    /// Pushes that the clock makes (windows that open and close, what expires) stand at their deadlines in the replayed
+    /// time. Flows that were announced, and not only written, are not in the topic: pushes for them are left out until
+    /// their rows come. Where compaction has removed what is needed nothing is printed, and the exit code is 1.
+    Replay(replay::Replay),
 }
 
 fn main() -> ExitCode {
@@ -59,12 +65,17 @@ fn complain(error: &dyn Error) -> ExitCode {
 
 async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let config = Config::load(&cli.config)?;
-    let access = Access::connect(&config).await?;
-    let code = match &cli.command {
-        Command::Watch(options) => watch::run(&access, options).await?,
-        Command::Authorize(options) => authorize::run(&access, options).await?,
-        Command::Show(options) => show::run(&access, options).await?,
+    // Only what asks for the state as it is now follows the topic.
+    let live = match &cli.command {
+        Command::Replay(options) => return replay::run(&config, options).await,
+        Command::Watch(_) | Command::Authorize(_) | Command::Show(_) => Access::connect(&config).await?,
     };
-    access.close().await;
+    let code = match &cli.command {
+        Command::Watch(options) => watch::run(&live, options).await?,
+        Command::Authorize(options) => authorize::run(&live, options).await?,
+        Command::Show(options) => show::run(&live, options).await?,
+        Command::Replay(_) => ExitCode::SUCCESS,
+    };
+    live.close().await;
     Ok(code)
 }

@@ -1,6 +1,7 @@
 //! The program's commands, one a file.
 
 pub(crate) mod authorize;
+pub(crate) mod replay;
 pub(crate) mod show;
 pub(crate) mod watch;
 

@@ -78,7 +78,7 @@ pub(super) fn place(topic: &str, partitions: &[u32], offset: Offset) -> KafkaRes
     Ok(list)
 }
 
-fn base(config: &Config) -> ClientConfig {
+pub(super) fn base(config: &Config) -> ClientConfig {
     let mut client = ClientConfig::new();
     for (key, value) in &config.kafka.properties {
         client.set(key, value);
@@ -156,7 +156,7 @@ pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: 
 }
 
 /// The offset behind the last record that this consumer can get now. Blocks for a while.
-pub(super) fn end(consumer: &BaseConsumer<Context>, topic: &str, partition: u32) -> KafkaResult<i64> {
+pub(super) fn end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: u32) -> KafkaResult<i64> {
     // Kafka takes the "time" -1 for the end, which is how librdkafka writes it, and answers as the isolation level says.
     let asked = place(topic, &[partition], Offset::End)?;
     let answered = consumer.offsets_for_times(asked, TIMEOUT)?;

@@ -20,7 +20,9 @@ mod config;
 mod engine;
 mod error;
 mod kafka;
+mod log;
 mod metrics;
+mod past;
 mod reader;
 mod registry;
 
@@ -28,6 +30,7 @@ pub use access::{Access, Channel, EndedFlows, Health, Notice};
 pub use config::{AccessConfig, Assignment, Config, KafkaConfig, OnStale, RegistryConfig};
 pub use error::ConnectError;
 pub use metrics::Metrics;
+pub use past::{PastError, replay, state_at};
 
 /// Microseconds since 1970, by this machine's clock.
 pub(crate) fn now() -> crate::rows::Micros {
