@@ -1,6 +1,9 @@
 //! The consumer on a real topic: what was done in SQL, and what a client is told of it.
 
-use std::path::Path;
+mod program;
+mod replay;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock_access::account::ClientOptions;
@@ -8,6 +11,7 @@ use penstock_access::authorize::{Answer, Request};
 use penstock_access::channel::push::{DisconnectReason, Push};
 use penstock_access::knowledge::Reason;
 use penstock_access::service::{Access, Channel, Config, Notice};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -67,8 +71,8 @@ fn scene() -> Scene {
     scene
 }
 
-/// A consumer of the scene's topic that has read all of it.
-fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
+/// A file that configures a consumer of the scene's topic, in a folder that goes with the test.
+fn configuration(scene: &Scene) -> (TempDir, PathBuf) {
     let world = &scene.world;
     let text = format!(
         "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n[registry]\nurl = {:?}\n[access]\nstale_after = 3\n",
@@ -77,6 +81,12 @@ fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("access.toml");
     std::fs::write(&file, text).expect("write the configuration");
+    (folder, file)
+}
+
+/// A consumer of the scene's topic that has read all of it.
+fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
+    let (_folder, file) = configuration(scene);
     let access = runtime.block_on(Access::connect(&Config::load(&file).expect("a configuration")));
     let access = access.expect("connect");
     // The policy is what was inserted last.

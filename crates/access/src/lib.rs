@@ -23,6 +23,7 @@ pub mod replica;
 pub mod rows;
 #[cfg(feature = "kafka")]
 pub mod service;
+pub mod verify;
 pub mod version;
 
 mod access;

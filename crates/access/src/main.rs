@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock_access::service::{Access, Config};
 
-use commands::{authorize, replay, show, watch};
+use commands::{authorize, replay, show, verify, watch};
 
 /// Who may reach what, rebuilt from Penstock's change topic.
 ///
-/// Needs the brokers and the schema registry, and no database.
+/// Needs the brokers and the schema registry, and no database but for `verify`.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -40,6 +40,12 @@ enum Command {
     /// time. Flows that were announced, and not only written, are not in the topic: pushes for them are left out until
     /// their rows come. Where compaction has removed what is needed nothing is printed, and the exit code is 1.
     Replay(replay::Replay),
+    /// Compare the state that is made of the topic with the database, row by row, while both go on.
+    ///
+    /// Lists every row that one side lacks, or that differs in a column that decisions read, and exits 1 if there is any.
+    /// Flows that the state holds as ended, and whose rows nobody has deleted yet, are listed apart and are no
+    /// differences. Reads in one transaction, and writes nothing; a row that was just being written is compared again.
+    Verify(verify::Verify),
 }
 
 fn main() -> ExitCode {
@@ -68,13 +74,14 @@ async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     // Only what asks for the state as it is now follows the topic.
     let live = match &cli.command {
         Command::Replay(options) => return replay::run(&config, options).await,
+        Command::Verify(options) => return verify::run(&config, options).await,
         Command::Watch(_) | Command::Authorize(_) | Command::Show(_) => Access::connect(&config).await?,
     };
     let code = match &cli.command {
         Command::Watch(options) => watch::run(&live, options).await?,
         Command::Authorize(options) => authorize::run(&live, options).await?,
         Command::Show(options) => show::run(&live, options).await?,
-        Command::Replay(_) => ExitCode::SUCCESS,
+        Command::Replay(_) | Command::Verify(_) => ExitCode::SUCCESS,
     };
     live.close().await;
     Ok(code)

@@ -3,6 +3,7 @@
 pub(crate) mod authorize;
 pub(crate) mod replay;
 pub(crate) mod show;
+pub(crate) mod verify;
 pub(crate) mod watch;
 
 use std::time::Duration;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use penstock_wire::lsn::EndLsn;
+
 use super::output::{Learned, Output};
 use super::source::Source;
 use super::{Partition, Phase, micros};
@@ -41,6 +43,11 @@ impl<T> Partition<T> {
             (None, None) => Knowledge::Unknown { reason: Reason::Stale, as_of },
             (Some(reason), as_of) => Knowledge::Unknown { reason, as_of },
         }
+    }
+
+    /// What a source committed before this is applied, of this partition; None: nothing is known of it.
+    pub fn delivered(&self, source: u16) -> Option<EndLsn> {
+        self.sources.get(&source)?.claims.reached().map(|claim| claim.end_lsn)
     }
 
     /// Why not everything of an account is known that was given out so far, however fresh it is, or how far it was read.

@@ -17,6 +17,7 @@
 
 mod access;
 mod config;
+mod database;
 mod engine;
 mod error;
 mod kafka;
@@ -25,12 +26,15 @@ mod metrics;
 mod past;
 mod reader;
 mod registry;
+mod verify;
 
 pub use access::{Access, Channel, EndedFlows, Health, Notice};
 pub use config::{AccessConfig, Assignment, Config, KafkaConfig, OnStale, RegistryConfig};
+pub use database::DatabaseError;
 pub use error::ConnectError;
 pub use metrics::Metrics;
 pub use past::{PastError, replay, state_at};
+pub use verify::{Verified, VerifyError, verify};
 
 /// Microseconds since 1970, by this machine's clock.
 pub(crate) fn now() -> crate::rows::Micros {
