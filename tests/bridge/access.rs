@@ -2,6 +2,7 @@
 
 mod program;
 mod replay;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

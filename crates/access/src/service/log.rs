@@ -80,6 +80,13 @@ impl Log {
         self.consumer.assign(&list).map_err(failed("assigning partitions"))
     }
 
+    /// Reads one partition from its beginning again; what was fetched of it before is dropped.
+    pub(super) fn rewind_one(&self, partition: u32) -> Result<(), ConnectError> {
+        let number = i32::try_from(partition).unwrap_or(i32::MAX);
+        let sought = self.consumer.seek(&self.topic, number, Offset::Beginning, PATIENCE);
+        sought.map_err(failed("seeking a partition's beginning"))
+    }
+
     /// Waits for a short while at most.
     ///
     /// # Errors

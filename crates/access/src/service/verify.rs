@@ -222,23 +222,20 @@ impl Follower {
             }
             Polled::Nothing => replica.handle_time(now()),
         }
-        let mut again = false;
+        let mut again = Vec::new();
         while let Some(output) = replica.poll_output() {
             match output {
                 Output::Problem(problem) => tracing::warn!(partition = problem.partition, "{}", problem.kind),
                 Output::Read { partition, why } => {
                     tracing::warn!(partition, ?why, "the topic is read again from its beginning");
-                    again = true;
+                    again.push(partition);
                 }
                 Output::Channel { .. } | Output::EndedFlow { .. } => {}
             }
         }
-        if again {
-            // The consumer begins everywhere anew: so must everything that is built of it.
-            for partition in replica.assigned() {
-                replica.assign(partition, now());
-            }
-            log.rewind()?;
+        for partition in again {
+            log.rewind_one(partition)?;
+            ended = ended.filter(|ended| *ended != partition);
         }
         Ok(ended)
     }
