@@ -15,6 +15,8 @@
 mod finder;
 mod point;
 mod proof;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -185,15 +187,20 @@ impl History {
     /// Nothing was taken: hand in the schema, and the record again.
     pub fn handle_record(&mut self, raw: &RawRecord<'_>) -> Result<(), UnknownSchema> {
         match self.schemas.read(raw)? {
-            Ok(record) => {
-                let trail = self.run.trails.entry(record.header.source).or_insert_with(Trail::new);
-                trail.read(&record.header, shows(&record, &self.wanted.account));
-                self.run.partition.handle_record(record, self.now);
+            Ok(record) => self.take(record),
+            Err(reason) => {
+                self.run.partition.handle_misplaced(raw.offset, reason, self.now);
+                self.drive();
             }
-            Err(reason) => self.run.partition.handle_misplaced(raw.offset, reason, self.now),
         }
-        self.drive();
         Ok(())
+    }
+
+    fn take(&mut self, record: Record<decode::Event>) {
+        let trail = self.run.trails.entry(record.header.source).or_insert_with(Trail::new);
+        trail.read(&record.header, shows(&record, &self.wanted.account));
+        self.run.partition.handle_record(record, self.now);
+        self.drive();
     }
 
     /// Nothing more has to be read.
