@@ -6,15 +6,15 @@ use std::time::Duration;
 use penstock_wire::control::Control;
 use penstock_wire::header::Header;
 use penstock_wire::lsn::{CommitLsn, EndLsn};
-use penstock_wire::position::Seq;
+use penstock_wire::position::{Position, Seq};
 use penstock_wire::progress::PartitionProgress;
 use uuid::Uuid;
 
 use super::*;
-use crate::account::snapshot::RowState;
+use crate::account::snapshot::{FlowHistory, History as OfRow, RowState};
 use crate::decode::Event as RowEvent;
 use crate::partition::Isolation;
-use crate::rows::{FlowRow, GatewayGroupRow, ResourceKind, ResourceRow, Row};
+use crate::rows::{FlowRow, GatewayGroupRow, ResourceKind, ResourceRow, Row, RowId, Table};
 
 const ACCOUNT: &str = "00000000-0000-4000-8000-0000000000a0";
 const TABLES: [Table; 3] = [Table::GatewayGroups, Table::Resources, Table::Flows];
