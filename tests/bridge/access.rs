@@ -12,14 +12,17 @@ mod doubt;
 mod flows;
 mod group;
 mod http;
+mod once;
 mod outage;
 mod points;
 mod program;
+mod replay;
 mod revocations;
 mod slow;
+mod verify;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use penstock_access::account::ClientOptions;
@@ -27,6 +30,7 @@ use penstock_access::authorize::{Answer, Request};
 use penstock_access::channel::push::{DisconnectReason, Push};
 use penstock_access::knowledge::Reason;
 use penstock_access::service::{Access, Channel, Config, Notice};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -114,6 +118,15 @@ fn config_of(text: &str) -> Config {
     let file = folder.path().join("access.toml");
     std::fs::write(&file, text).expect("write the configuration");
     Config::load(&file).expect("a configuration")
+}
+
+/// A file that configures a consumer of the scene's topic, in a folder that goes with the test.
+fn configuration_file(scene: &Scene) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("access.toml");
+    let text = configuration_text(&scene.world, "", "stale_after = 3");
+    std::fs::write(&file, text).expect("write the configuration");
+    (folder, file)
 }
 
 /// A consumer of the scene's topic that has read all of it.
@@ -307,7 +320,7 @@ fn a_client_is_told_what_sql_gives_and_takes() {
 
 /// A metric's value.
 fn metric(access: &Access, name: &str) -> i64 {
-    let text = access.metrics().text().expect("metrics");
+    let text = access.metrics().text();
     let line = text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("no {name}"));
     line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
 }

@@ -218,6 +218,11 @@ impl Session {
         self.runtime.block_on(self.client.batch_execute(sql)).expect("run SQL");
     }
 
+    /// Runs SQL that others may be in the way of; whether it was done.
+    pub fn attempt(&self, sql: &str) -> bool {
+        self.runtime.block_on(self.client.batch_execute(sql)).is_ok()
+    }
+
     /// The answer as text, as every client of the simple protocol gets it.
     pub fn simple_query(&self, sql: &str) -> Vec<tokio_postgres::SimpleQueryMessage> {
         self.runtime.block_on(self.client.simple_query(sql)).expect("run SQL")

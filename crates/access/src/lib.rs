@@ -22,6 +22,7 @@ pub mod conditions;
 pub mod coordinates;
 pub mod decode;
 pub mod health;
+pub mod history;
 pub mod knowledge;
 pub mod limits;
 pub mod partition;
@@ -31,6 +32,7 @@ pub mod rows;
 #[cfg(feature = "kafka")]
 pub mod service;
 pub mod text;
+pub mod verify;
 pub mod version;
 
 mod access;

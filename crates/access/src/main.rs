@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock_access::service::{Config, ConnectError};
 
-use commands::{authorize, bar, count, show, watch};
+use commands::{authorize, bar, count, replay, show, verify, watch};
 
 /// Who may reach what, rebuilt from Penstock's change topic.
 ///
-/// Needs the brokers and the schema registry, and no database. Exit codes: 0 done, 1 failed, 2 the call or the configuration
+/// Needs the brokers and the schema registry, and no database but for `verify`. Exit codes: 0 done, 1 failed, 2 the call or the configuration
 /// is wrong. `authorize` exits 0 whatever the answer is.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -35,6 +35,18 @@ enum Command {
     Authorize(authorize::Authorize),
     /// Print who may reach what in an account.
     Show(show::Show),
+    /// Print what a client or a gateway would have been told between two points of the topic's history, and when.
+    ///
+    /// Pushes that the clock makes (windows that open and close, what expires) stand at their deadlines in the replayed
+    /// time. Flows that were announced, and not only written, are not in the topic: pushes for them are left out until
+    /// their rows come. Where compaction has removed what is needed nothing is printed, and the exit code is 1.
+    Replay(replay::Replay),
+    /// Compare the state that is made of the topic with the database, row by row, while both go on.
+    ///
+    /// Lists every row that one side lacks, or that differs in a column that decisions read, and exits 1 if there is any.
+    /// Flows that the state holds as ended, and whose rows nobody has deleted yet, are listed apart and are no
+    /// differences. Reads in one transaction, and writes nothing; a row that was just being written is compared again.
+    Verify(verify::Verify),
     /// Count the topic's records, for benchmarks: what reading alone takes.
     #[command(hide = true)]
     Count,
@@ -71,6 +83,8 @@ async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Watch(options) => watch::run(&config, options).await,
         Command::Authorize(options) => authorize::run(&config, options).await,
         Command::Show(options) => show::run(&config, options).await,
+        Command::Replay(options) => replay::run(&config, options).await,
+        Command::Verify(options) => verify::run(&config, options).await,
         Command::Count => count::run(&config).await,
     }
 }

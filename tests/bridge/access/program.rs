@@ -13,7 +13,7 @@ use super::configuration_text;
 use crate::world::{World, wait};
 
 /// The program as it is now. Cargo builds the binaries of this package only, so this asks for the other one's.
-fn binary() -> &'static Path {
+pub(super) fn binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let target =

@@ -5,7 +5,9 @@ pub(crate) mod authorize;
 pub(crate) mod bar;
 pub(crate) mod count;
 pub(crate) mod rebuild;
+pub(crate) mod replay;
 pub(crate) mod show;
+pub(crate) mod verify;
 pub(crate) mod watch;
 
 use std::time::Duration;

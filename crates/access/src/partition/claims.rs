@@ -17,7 +17,7 @@ pub(super) struct Claim {
     /// Counts the source's progress records as they came, from 1.
     pub(super) number: u64,
     pub(super) epoch: u32,
-    end_lsn: EndLsn,
+    pub(super) end_lsn: EndLsn,
     through: CommitLsn,
     /// The source's newest record in the partition.
     pub(super) last: Position,

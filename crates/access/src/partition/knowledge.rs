@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use penstock_wire::lsn::EndLsn;
+
 use super::output::{Learned, Output};
 use super::source::Source;
 use super::{Partition, Phase, micros};
@@ -43,6 +45,35 @@ impl<T> Partition<T> {
         }
     }
 
+    /// What a source committed before this is applied, of this partition; None: nothing is known of it.
+    pub fn delivered(&self, source: u16) -> Option<EndLsn> {
+        self.sources.get(&source)?.claims.reached().map(|claim| claim.end_lsn)
+    }
+
+    /// Why not everything of an account is known that was given out so far, however fresh it is, or how far it was read.
+    pub fn doubt(&self, account: &str) -> Option<Reason> {
+        let known = self.accounts.get(account);
+        let of_account = |number: &u16| known.is_none_or(|sources| sources.contains(number));
+        self.doubt_in(account, || {
+            self.sources.iter().filter(|(number, _)| of_account(number)).map(|(_, source)| source)
+        })
+    }
+
+    fn doubt_in<'a, I>(&'a self, account: &str, sources: impl Fn() -> I) -> Option<Reason>
+    where
+        I: Iterator<Item = &'a Source<T>>,
+        T: 'a,
+    {
+        let nobody_knows_whose = || self.sources.values().any(|source| source.doubts.everyone.is_some());
+        if sources().any(|source| source.is_unproven(account)) {
+            Some(Reason::Unproven)
+        } else if nobody_knows_whose() || sources().any(|source| source.doubts.is_quarantined(account)) {
+            Some(Reason::Quarantined)
+        } else {
+            None
+        }
+    }
+
     fn reason<'a, I>(&'a self, account: &str, sources: impl Fn() -> I, now: Micros) -> Option<Reason>
     where
         I: Iterator<Item = &'a Source<T>>,
@@ -53,16 +84,8 @@ impl<T> Partition<T> {
             Phase::Rebuilding { .. } | Phase::Broken => return Some(Reason::Rebuilding),
             Phase::Live => {}
         }
-        let nobody_knows_whose = || self.sources.values().any(|source| source.doubts.everyone.is_some());
-        if sources().any(|source| source.is_unproven(account)) {
-            Some(Reason::Unproven)
-        } else if nobody_knows_whose() || sources().any(|source| source.doubts.is_quarantined(account)) {
-            Some(Reason::Quarantined)
-        } else if !self.was_at_end || !sources().all(|source| source.is_fresh(now, self.options.stale_after)) {
-            Some(Reason::Stale)
-        } else {
-            None
-        }
+        let is_fresh = || self.was_at_end && sources().all(|source| source.is_fresh(now, self.options.stale_after));
+        self.doubt_in(account, &sources).or_else(|| (!is_fresh()).then_some(Reason::Stale))
     }
 
     /// The next instant at which [`handle_time`](Self::handle_time) can change anything.

@@ -15,6 +15,7 @@
 //! another says of it puts it in doubt. What cannot be read denies: it is told, with where it stands, and quarantines
 //! whose it may be.
 
+mod changes;
 mod channels;
 mod problem;
 mod raw;
@@ -39,10 +40,11 @@ use crate::knowledge::Reason;
 use crate::partition::{self, ResumePoint};
 use crate::rows::Micros;
 
+pub(crate) use changes::changes_of;
 use channels::Channels;
 pub use channels::{Channel, Subscriber};
 pub use problem::{Problem, ProblemKind};
-use raw::Written;
+pub(crate) use raw::Written;
 pub use raw::{RawRecord, UnknownSchema};
 use share::Share;
 pub use share::{Reading, Saved};

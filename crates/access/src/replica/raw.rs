@@ -34,7 +34,7 @@ pub struct UnknownSchema(pub u32);
 
 /// The schemas that records were written with.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(crate) struct Written {
     plans: Schemas,
     /// For controls.
     writers: BTreeMap<u32, WriterSchema>,
@@ -43,11 +43,11 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn new(names: Names) -> Self {
+    pub(crate) fn new(names: Names) -> Self {
         Self { plans: Schemas::new(names), writers: BTreeMap::new(), broken: BTreeMap::new() }
     }
 
-    pub(super) fn insert(&mut self, id: u32, json: Option<&str>) -> Vec<Problem> {
+    pub(crate) fn insert(&mut self, id: u32, json: Option<&str>) -> Vec<Problem> {
         let problem = |kind| Problem { partition: None, offset: None, position: None, kind };
         let inserted = match json {
             None => Err("the registry does not have it".to_owned()),
@@ -70,7 +70,7 @@ impl Written {
     }
 
     /// What the reading rules need. The inner error: the record has no place.
-    pub(super) fn read(&self, raw: &RawRecord<'_>) -> Result<Result<Record<Event>, String>, UnknownSchema> {
+    pub(crate) fn read(&self, raw: &RawRecord<'_>) -> Result<Result<Record<Event>, String>, UnknownSchema> {
         let header = match raw.header.map(Header::decode) {
             Some(Ok(header)) => header,
             Some(Err(error)) => return Ok(Err(error.to_string())),

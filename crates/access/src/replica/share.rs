@@ -16,7 +16,7 @@ use crate::change::{Action, Change, Commit};
 use crate::decode::Event;
 use crate::health::Health;
 use crate::knowledge::{Knowledge, Reason};
-use crate::partition::{Effect, Entry, Learned, Output as Read, Partition, Rebuild, ResumePoint, Transaction, Void};
+use crate::partition::{Entry, Learned, Output as Read, Partition, Rebuild, ResumePoint, Transaction, Void};
 use crate::rows::{Micros, RowId, Table};
 
 /// How a partition is read.
@@ -329,28 +329,16 @@ impl Share {
 
     fn changes(&self, id: &Arc<str>, source: u16, entries: Vec<Entry<Event>>, common: &mut Common) -> Vec<Change> {
         let mut changes = Vec::with_capacity(entries.len());
-        for Entry { position, offset, effect } in entries {
-            let change = |table, action| Change { position, table, action };
-            match effect {
-                Effect::Row(event) | Effect::Tombstone(event) => {
-                    for problem in event.problems {
-                        let kind = ProblemKind::Row { table: event.table.name(), problem };
-                        common.report(self.number, Some(offset), Some((source, position)), kind);
-                    }
-                    if let Action::Insert(row, _) | Action::Update(row, _) | Action::Load(row, _) = &event.action {
-                        common.note_owner(event.table, *row, id);
-                    }
-                    changes.push(change(event.table, event.action));
-                }
-                Effect::Truncate { schema, table } => {
-                    changes.extend(common.names.table(&schema, &table).map(|table| change(table, Action::Truncate)));
-                }
-                Effect::Sweep { scope, begin } => {
-                    let swept = match &scope.table {
-                        None => Table::ALL.to_vec(),
-                        Some((schema, table)) => common.names.table(schema, table).into_iter().collect(),
-                    };
-                    changes.extend(swept.into_iter().map(|table| change(table, Action::Sweep { begin })));
+        for entry in entries {
+            let (position, offset) = (entry.position, entry.offset);
+            let before = changes.len();
+            for (table, problem) in super::changes_of(entry, &common.names, &mut changes) {
+                let kind = ProblemKind::Row { table: table.name(), problem };
+                common.report(self.number, Some(offset), Some((source, position)), kind);
+            }
+            for Change { table, action, .. } in changes.iter().skip(before) {
+                if let Action::Insert(row, _) | Action::Update(row, _) | Action::Load(row, _) = action {
+                    common.note_owner(*table, *row, id);
                 }
             }
         }

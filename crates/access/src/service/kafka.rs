@@ -144,7 +144,7 @@ pub(super) fn place(topic: &str, partitions: &[u32], offset: Offset) -> KafkaRes
     Ok(list)
 }
 
-fn base(config: &Config) -> ClientConfig {
+pub(super) fn base(config: &Config) -> ClientConfig {
     let mut client = ClientConfig::new();
     for (key, value) in &config.kafka.properties {
         client.set(key, value);
@@ -203,7 +203,7 @@ pub(super) fn begin(
 /// A consumer of committed records, of nothing yet.
 pub(super) fn committed(config: &Config) -> Result<BaseConsumer<Progress>, ConnectError> {
     let mut client = base(config);
-    client.set("isolation.level", "read_committed");
+    client.set("isolation.level", "read_committed").set("queued.max.messages.kbytes", "65536");
     BaseConsumer::from_config_and_context(&client, Progress).map_err(kafka("setting up a consumer"))
 }
 
@@ -235,7 +235,7 @@ pub(super) fn first(consumer: &BaseConsumer<Context>, topic: &str, partition: u3
 }
 
 /// The offset behind the last record that this consumer can get now. Blocks for a while.
-pub(super) fn end(consumer: &BaseConsumer<Context>, topic: &str, partition: u32) -> KafkaResult<i64> {
+pub(super) fn end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: u32) -> KafkaResult<i64> {
     // Kafka takes the "time" -1 for the end, which is how librdkafka writes it, and answers as the isolation level says.
     let asked = place(topic, &[partition], Offset::End)?;
     let answered = consumer.offsets_for_times(asked, TIMEOUT)?;

@@ -19,15 +19,19 @@ mod access;
 mod checkpoint;
 mod config;
 mod count;
+mod database;
 mod engine;
 mod error;
 mod flow_writer;
 mod http;
 mod kafka;
+mod log;
 pub mod metrics;
+mod past;
 mod reader;
 mod registry;
 mod reports;
+mod verify;
 
 pub use crate::health::Health;
 pub use access::{Access, Channel, EndedFlows, Notice};
@@ -35,11 +39,14 @@ pub use config::{
     AccessConfig, Assignment, CheckpointConfig, Config, HttpConfig, KafkaConfig, OnStale, RegistryConfig,
 };
 pub use count::count;
+pub use database::DatabaseError;
 pub use error::ConnectError;
 pub use flow_writer::{FlowCounts, FlowDetails, FlowWriter, FlowWriterOptions, NotWritten};
 pub use metrics::Metrics;
+pub use past::{PastError, replay, state_at};
 pub use reader::CATCHING_UP;
 pub use reports::Report;
+pub use verify::{Verified, VerifyError, verify};
 
 /// Microseconds since 1970, by this machine's clock.
 pub(crate) fn now() -> crate::rows::Micros {
