@@ -54,8 +54,8 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
 fn series(address: SocketAddr, name: &str) -> Option<f64> {
     let (_, text) = get(address, "/metrics");
     let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let found = lines.filter(|(series, _)| *series == format!("penstock_access_{name}")).map(|(_, value)| value);
-    found.last().map(|value| value.parse().expect("a number"))
+    let mut found = lines.filter(|(series, _)| *series == format!("penstock_access_{name}")).map(|(_, value)| value);
+    found.next().map(|value| value.parse().expect("a number"))
 }
 
 fn clock() -> f64 {
