@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::access::Connectable;
 use crate::account::state::AccountState;
 use crate::render::{self, ClientResource, GatewayResource};
-use crate::rows::{Filter, ResourceRow};
+use crate::rows::{Filter, ResourceKind, ResourceRow};
 use crate::version::Version;
 
 /// A resource as a client sees it.
@@ -78,5 +78,10 @@ impl AccountState {
 
 fn render_for_gateway(resource: Uuid, row: &ResourceRow) -> Option<Arc<ForGateway>> {
     let body = render::gateway_resource(resource, row)?;
-    Some(Arc::new(ForGateway { id: resource, filters: row.filters.clone(), body }))
+    // What is not shown cannot change for whoever was shown it.
+    let filters = match row.kind {
+        ResourceKind::Internet => Arc::new([]),
+        ResourceKind::Cidr | ResourceKind::Ip | ResourceKind::Dns => row.filters.clone(),
+    };
+    Some(Arc::new(ForGateway { id: resource, filters, body }))
 }

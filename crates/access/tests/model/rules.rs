@@ -101,6 +101,22 @@ fn what_changes_how_things_look() {
     check(vec![update("c1", ClientRow { last_used_token: Some(id("t9")), ..client("a1") })], &[]);
 }
 
+/// Of the internet a gateway is not shown any filters.
+#[test]
+fn filters_that_are_not_shown_are_no_news() {
+    let internet = |filters: &[Filter]| ResourceRow {
+        kind: ResourceKind::Internet,
+        address: None,
+        filters: filters.into(),
+        ..resource("")
+    };
+    let (mut driven, _, _) = Driven::small();
+    driven.commit(vec![update("r1", internet(&[]))]);
+    assert_eq!(driven.commit(vec![insert("f1", flow("r1", None))]), ["authorize c1 r1"]);
+    let filter = Filter { protocol: Protocol::Tcp, ports: Some((80, 90)) };
+    assert_eq!(driven.commit(vec![update("r1", internet(&[filter]))]), Vec::<String>::new());
+}
+
 #[test]
 fn a_site_that_is_gone_is_shown_no_more() {
     for gone in [delete("s2"), update("s2", GatewayGroupRow { live: false, ..site("two") }), disconnect("r1", "s2")] {
