@@ -172,7 +172,7 @@ fn what_was_planted_is_found_and_a_flow_that_is_held_as_ended_is_none() {
     let gone = records.iter().rfind(|record| {
         record.change().is_some_and(|change| change.source.table == "actor_groups" && change.op == Op::Create)
     });
-    let last = records.iter().filter(|record| record.partition == older.partition).next_back().expect("a record");
+    let last = records.iter().rfind(|record| record.partition == older.partition).expect("a record");
     let mut planter = Planter::new(&scene, last);
     planter.plant(older, older.raw.as_deref());
     planter.plant(gone.expect("a group"), gone.and_then(|gone| gone.raw.as_deref()));

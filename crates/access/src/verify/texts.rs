@@ -176,6 +176,11 @@ fn time(text: &str) -> Option<Micros> {
         _ => {}
     }
     let local = text.strip_suffix("+00").unwrap_or(text);
+    // The session's zone is UTC. Another offset would be read over, and not reckoned with.
+    let (_date, clock) = local.split_once(' ')?;
+    if clock.contains(['+', '-']) {
+        return None;
+    }
     let civil: jiff::civil::DateTime = local.replace(' ', "T").parse().ok()?;
     Some(Micros(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_microsecond()))
 }
