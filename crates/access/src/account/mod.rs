@@ -128,6 +128,12 @@ impl Account {
         self.state.apply(commit, &mut self.touched);
     }
 
+    /// Changes up to `to` may not have been seen, or not in full: compaction took them, or they could not be read. Told
+    /// before the next transaction. What rows are then is what they are, but a resource may have been elsewhere meanwhile.
+    pub fn note_unseen(&mut self, to: Position) {
+        self.state.unseen_to = self.state.unseen_to.max(to);
+    }
+
     /// Compares what the transactions since the last call touched with what was sent.
     pub fn settle(&mut self, now: Micros) {
         let now = self.advance(now);
