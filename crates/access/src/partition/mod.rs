@@ -158,6 +158,14 @@ impl<T> Partition<T> {
         self.sources.get(&source).map_or(Position::ZERO, |source| source.applied)
     }
 
+    /// Up to here changes of the account may not have been seen, or not in full: compaction took them while the partition was
+    /// read, or they could not be read or delivered. `concerns`: whether a poison record of that schema and table does.
+    pub fn unseen_to(&self, source: u16, account: &str, concerns: impl Fn(&str, &str) -> bool) -> Position {
+        let Some(source) = self.sources.get(&source) else { return Position::ZERO };
+        let poisoned = source.doubts.poisoned_at(account, concerns);
+        source.missing_to.max(poisoned)
+    }
+
     /// Neither rebuilding, nor waiting for a rebuild, nor given away.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
@@ -285,6 +293,7 @@ impl<T> Partition<T> {
         let (number, position) = (record.header.source, record.header.position);
         let source = self.sources.get_mut(&number).expect("it was met");
         let after = source.chain.end();
+        source.missing_to = record.header.previous;
         let lost = source.chain.is_young(self.now, micros(self.options.compaction_lag));
         match self.phase {
             // What left the hole is told, and nobody is granted anything for it.

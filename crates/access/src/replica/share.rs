@@ -291,7 +291,7 @@ impl Share {
             return;
         }
         let mut accounts = accounts;
-        let is_of_source = |held: &Held| held.source.is_none_or(|of| of == source);
+        let is_of_source = |held: &Held| held.source == Some(source);
         for (id, _) in self.accounts.iter().filter(|(_, held)| is_of_source(held)) {
             accounts.entry(Arc::clone(id)).or_default();
         }
@@ -313,8 +313,12 @@ impl Share {
                         let kind = ProblemKind::Row { table: event.table.name(), problem };
                         common.report(self.number, Some(offset), Some((source, position)), kind);
                     }
-                    if let Action::Insert(row, _) | Action::Update(row, _) | Action::Load(row, _) = &event.action {
-                        common.note_owner(event.table, *row, id);
+                    match &event.action {
+                        Action::Insert(row, _) | Action::Update(row, _) | Action::Load(row, _) => {
+                            common.note_owner(event.table, *row, id);
+                        }
+                        Action::Delete(row) => common.forget_owner(event.table, *row, id),
+                        Action::Truncate | Action::Sweep { .. } => {}
                     }
                     changes.push(change(event.table, event.action));
                 }
@@ -338,7 +342,17 @@ impl Share {
             return;
         }
         let position = commit.position;
+        let unseen_to = self.reading.as_ref().map_or(Position::ZERO, |reading| {
+            reading.unseen_to(source, id, |schema, table| {
+                matches!(common.names.table(schema, table), Some(Table::Resources | Table::Flows))
+            })
+        });
         let held = self.entry(id, common, now);
+        // What takes rows away says nothing of whose they are: one without rows has no source yet.
+        let brings_rows = commit.changes.iter().any(Change::brings_row);
+        if held.source.is_none_or(|of| of != source) && !brings_rows {
+            return;
+        }
         let first = *held.source.get_or_insert(source);
         if first != source {
             if !std::mem::replace(&mut held.is_mixed, true) {
@@ -348,6 +362,7 @@ impl Share {
             }
             return;
         }
+        held.account.note_unseen(unseen_to);
         held.account.apply(&commit, now);
         held.account.settle(now);
         self.drain(id, common, now);
@@ -359,6 +374,15 @@ impl Common {
     fn note_owner(&mut self, table: Table, row: RowId, account: &Arc<str>) {
         if let (Table::Clients | Table::Gateways, RowId::Id(id)) = (table, row) {
             self.owners.insert(id, Arc::clone(account));
+        }
+    }
+
+    /// The row is gone, unless it is another account's by now.
+    fn forget_owner(&mut self, table: Table, row: RowId, account: &Arc<str>) {
+        if let (Table::Clients | Table::Gateways, RowId::Id(id)) = (table, row)
+            && self.owners.get(&id) == Some(account)
+        {
+            self.owners.remove(&id);
         }
     }
 
