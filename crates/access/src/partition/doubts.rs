@@ -99,7 +99,8 @@ impl Doubts {
     /// The newest poison record that may be the account's, of no known table or of one that counts.
     pub(super) fn poisoned_at(&self, account: &str, counts: impl Fn(&str, &str) -> bool) -> Position {
         let of_account = self.accounts.get(account).into_iter().flatten();
-        let counting = of_account.filter(|(table, _)| table.as_ref().is_none_or(|(schema, table)| counts(schema, table)));
+        let counting =
+            of_account.filter(|(table, _)| table.as_ref().is_none_or(|(schema, table)| counts(schema, table)));
         counting.map(|(_, position)| *position).chain(self.everyone).max().unwrap_or_default()
     }
 

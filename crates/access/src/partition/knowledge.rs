@@ -11,6 +11,7 @@ use crate::rows::Micros;
 /// What answers rest on; whoever drives this is told when it is another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
+    /// It follows, and was at an end.
     pub(super) live: bool,
     pub(super) released: bool,
     pub(super) sources: BTreeMap<u16, SourceStanding>,
@@ -51,6 +52,8 @@ impl<T> Partition<T> {
         match self.phase {
             Phase::Released => return Some(Reason::NotAssigned),
             Phase::Rebuilding { .. } | Phase::Broken => return Some(Reason::Rebuilding),
+            // What a checkpoint says is followed by what was written since, and that is not read yet.
+            Phase::Live if !self.was_at_end => return Some(Reason::Rebuilding),
             Phase::Live => {}
         }
         let nobody_knows_whose = || self.sources.values().any(|source| source.doubts.everyone.is_some());
@@ -58,7 +61,7 @@ impl<T> Partition<T> {
             Some(Reason::Unproven)
         } else if nobody_knows_whose() || sources().any(|source| source.doubts.is_quarantined(account)) {
             Some(Reason::Quarantined)
-        } else if !self.was_at_end || !sources().all(|source| source.is_fresh(now, self.options.stale_after)) {
+        } else if !sources().all(|source| source.is_fresh(now, self.options.stale_after)) {
             Some(Reason::Stale)
         } else {
             None
@@ -82,9 +85,9 @@ impl<T> Partition<T> {
 
     /// Tells if answers rest on something else than before. Whether they do.
     pub(super) fn compare(&mut self) -> bool {
-        let live = self.phase == Phase::Live;
+        let live = self.phase == Phase::Live && self.was_at_end;
         let of_source = |source: &Source<T>| SourceStanding {
-            fresh: live && self.was_at_end && source.is_fresh(self.now, self.options.stale_after),
+            fresh: live && source.is_fresh(self.now, self.options.stale_after),
             loaded: source.claims.is_loaded(),
             epoch: source.claims.newest().map(|claim| claim.epoch),
             tables_changed: source.claims.tables_changed(),

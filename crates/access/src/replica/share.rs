@@ -17,6 +17,9 @@ use crate::knowledge::{Knowledge, Reason};
 use crate::partition::{Effect, Entry, Learned, Output as Read, Partition, Rebuild, ResumePoint, Transaction, Void};
 use crate::rows::{Micros, RowId, Table};
 
+/// An account that no row is of.
+const NOBODY: &str = "";
+
 /// How a partition is read.
 pub type Reading = Partition<Event>;
 
@@ -54,8 +57,14 @@ impl Share {
 
     /// Begins at the partition's beginning, without rows. Who has channels keeps them.
     pub(super) fn rebuild(&mut self, voids: Vec<Void>, common: &mut Common, now: Micros) {
-        self.reading = Some(Partition::rebuild(self.number, common.partition, voids, now));
+        self.begin(Partition::rebuild(self.number, common.partition, voids, now), common, now);
         self.drop_rows(Reason::Rebuilding, common, now);
+    }
+
+    /// A source that is silent says no more what it said once, and was heard all the same.
+    fn begin(&mut self, mut reading: Reading, common: &Common, now: Micros) {
+        common.heard.values().for_each(|progress| reading.handle_progress(progress, now));
+        self.reading = Some(reading);
     }
 
     pub(super) fn release(&mut self, common: &mut Common, now: Micros) {
@@ -65,7 +74,7 @@ impl Share {
 
     pub(super) fn resume(&mut self, point: ResumePoint, saved: Vec<Saved>, common: &mut Common, now: Micros) {
         self.drop_rows(Reason::Rebuilding, common, now);
-        self.reading = Some(Partition::resume(point, common.partition, now));
+        self.begin(Partition::resume(point, common.partition, now), common, now);
         for Saved { account: id, source, snapshot } in saved {
             for row in &snapshot.rows {
                 common.note_owner(row.table, row.id, &id);
@@ -155,12 +164,9 @@ impl Share {
         }
     }
 
-    /// Why rows may be in the partition that are not here; None: none are.
-    pub(super) fn blindness(&self) -> Option<Reason> {
-        match &self.reading {
-            None => Some(Reason::NotAssigned),
-            Some(reading) => (!reading.is_live()).then_some(Reason::Rebuilding),
-        }
+    /// Why rows of accounts that were never met may be in the partition; None: none are.
+    pub(super) fn blindness(&self, serve_stale: bool, now: Micros) -> Option<Reason> {
+        self.doubt(NOBODY, serve_stale, now)
     }
 
     pub(super) fn open(

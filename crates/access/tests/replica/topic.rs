@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use penstock_access::account;
-use penstock_access::authorize::{Answer, Request};
+use penstock_access::authorize::{Answer, NewFlow, Request};
+use penstock_access::channel::Event;
 use penstock_access::decode::Names;
 use penstock_access::partition::{Isolation, Options as Reading};
 use penstock_access::replica::{Options, Output, RawRecord, Replica};
@@ -11,8 +12,8 @@ use penstock_access::rows::{Micros, Table};
 use penstock_wire::account::Account;
 use penstock_wire::column::Column;
 use penstock_wire::control::{Control, ControlKind};
-use penstock_wire::event::{Event, Op, Transaction};
-use penstock_wire::header::Header;
+use penstock_wire::event::{Event as Envelope, Op, Transaction};
+use penstock_wire::header::{HEADER_LENGTH, Header};
 use penstock_wire::lsn::{CommitLsn, EndLsn};
 use penstock_wire::partition::Partitioner;
 use penstock_wire::plan::Plan;
@@ -20,6 +21,7 @@ use penstock_wire::position::{Position, Seq};
 use penstock_wire::progress::{KeyPin, PartitionProgress, Progress};
 use penstock_wire::reload::Scope;
 use penstock_wire::table::SourceInfo;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::fixture::shape;
@@ -53,6 +55,16 @@ pub struct World {
     pub age: i64,
     offset: i64,
     sources: BTreeMap<u16, Written>,
+    log: Vec<Logged>,
+}
+
+struct Logged {
+    offset: i64,
+    timestamp_ms: i64,
+    header: [u8; HEADER_LENGTH],
+    is_control: bool,
+    key: Vec<u8>,
+    value: Vec<u8>,
 }
 
 /// A row: its table, and its columns beside those of its account.
@@ -75,7 +87,7 @@ impl World {
             replica.handle_schema(value, Some(plan.envelope_schema()));
         }
         replica.handle_schema(CONTROL, Some(Control::schema()));
-        let mut world = Self { replica, now: 0, age: 100_000, offset: 0, sources: BTreeMap::new() };
+        let mut world = Self { replica, now: 0, age: 100_000, offset: 0, sources: BTreeMap::new(), log: Vec::new() };
         world.replica.assign(0, world.micros());
         world
     }
@@ -111,18 +123,14 @@ impl World {
         };
         let columns: Vec<Column<'_>> =
             shape.columns.iter().map(|column| text(&column.name).map_or(Column::Null, Column::Text)).collect();
-        let event = Event {
+        let event = Envelope {
             op,
             before: matches!(op, Op::Delete | Op::Update).then_some(&*columns),
             after: (op != Op::Delete).then_some(&*columns),
             commit_time_us: self.micros().0,
             commit_lsn: CommitLsn::new(1),
             seq: Seq(8),
-            transaction: (op != Op::Read).then_some(Transaction {
-                xid: 7,
-                total_order: 1,
-                data_collection_order: 1,
-            }),
+            transaction: (op != Op::Read).then_some(Transaction { xid: 7, total_order: 1, data_collection_order: 1 }),
             row_lsn: None,
         };
         let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -170,16 +178,41 @@ impl World {
         self.skip(source);
         let position = self.sources[&source].last;
         let header = Header { end_of_transaction: true, identity_only: false, source, position, previous }.encode();
-        let record = RawRecord {
-            partition: 0,
-            offset: self.offset - 1,
-            timestamp_ms: (START + self.now - self.age) * 1000,
-            header: Some(&header),
-            is_control,
-            key,
-            value: Some(value),
-        };
-        self.replica.handle_record(&record, self.micros()).expect("its schema is known");
+        let (key, value) = (key.to_vec(), value.to_vec());
+        let timestamp_ms = (START + self.now - self.age) * 1000;
+        self.log.push(Logged { offset: self.offset - 1, timestamp_ms, header, is_control, key, value });
+        self.read_from(self.log.len() - 1);
+    }
+
+    /// The partition went to another instance and came back, and is read from its beginning to its end.
+    pub fn reassign(&mut self) {
+        self.replica.revoke(0, self.micros());
+        self.replica.assign(0, self.micros());
+        self.read_from(0);
+        self.end();
+    }
+
+    /// Another process goes on where this one stood.
+    pub fn restart(&mut self, options: account::Options) {
+        let (point, saved) = self.replica.save(0).expect("it is live");
+        self.replica = Self::new(options).replica;
+        self.replica.resume(point, saved, self.micros());
+    }
+
+    fn read_from(&mut self, index: usize) {
+        let now = self.micros();
+        for logged in &self.log[index..] {
+            let record = RawRecord {
+                partition: 0,
+                offset: logged.offset,
+                timestamp_ms: logged.timestamp_ms,
+                header: Some(&logged.header),
+                is_control: logged.is_control,
+                key: &logged.key,
+                value: Some(&logged.value),
+            };
+            self.replica.handle_record(&record, now).expect("its schema is known");
+        }
     }
 
     /// A record of which nothing can be read, not even whose it is. It is the next one of the source.
@@ -200,11 +233,8 @@ impl World {
     /// Progress that covers all of a source, as of now.
     pub fn progress(&self, source: u16) -> Progress {
         let written = self.sources.get(&source).copied().unwrap_or_default();
-        let pin = |table: Table| KeyPin {
-            schema: "public".to_owned(),
-            table: table.name().to_owned(),
-            ..KeyPin::default()
-        };
+        let pin =
+            |table: Table| KeyPin { schema: "public".to_owned(), table: table.name().to_owned(), ..KeyPin::default() };
         let next_offset = if written.last == Position::ZERO { 0 } else { self.offset };
         Progress {
             source_number: source,
@@ -250,8 +280,26 @@ impl World {
         }
     }
 
-    pub fn outputs(&mut self) -> Vec<Output> {
-        std::iter::from_fn(|| self.replica.poll_output()).collect()
+    /// The flow that client 30 gets.
+    pub fn authorized(&self) -> NewFlow {
+        let online = [uuid(50)];
+        let request =
+            Request { client: uuid(30), token: uuid(20), resource: uuid(60), online: &online, flow: uuid(99) };
+        match self.replica.authorize(&request, self.micros()) {
+            Answer::Ok { flow } => flow,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What channels are told, by name.
+    pub fn told(&mut self) -> Vec<String> {
+        let outputs = std::iter::from_fn(|| self.replica.poll_output());
+        let told = outputs.filter_map(|output| match output {
+            Output::Channel { event: Event::Push(message), .. } => Some(serde_json::to_value(message).unwrap()),
+            Output::Channel { event: Event::Refused(refusal), .. } => Some(json!({"push": refusal.to_string()})),
+            Output::EndedFlow { .. } | Output::Read { .. } | Output::Problem(_) => None,
+        });
+        told.map(|json| json["push"].as_str().unwrap().to_owned()).collect()
     }
 
     /// The flows that gateway 50 has.
@@ -284,51 +332,61 @@ pub fn small() -> Vec<Cells> {
         (Table::Tokens, vec![("id", id(20)), ("type", "client".to_owned()), ("actor_id", id(10))]),
         client(30),
         (Table::GatewayGroups, vec![("id", id(40)), ("name", "Berlin".to_owned())]),
-        (Table::Gateways, vec![
-            ("id", id(50)),
-            ("group_id", id(40)),
-            ("public_key", "key".to_owned()),
-            ("last_seen_version", "1.4.0".to_owned()),
-        ]),
+        (
+            Table::Gateways,
+            vec![
+                ("id", id(50)),
+                ("group_id", id(40)),
+                ("public_key", "key".to_owned()),
+                ("last_seen_version", "1.4.0".to_owned()),
+            ],
+        ),
         resource("one.example.com"),
         (Table::ResourceConnections, vec![("resource_id", id(60)), ("gateway_group_id", id(40))]),
-        (Table::Policies, vec![
-            ("id", id(70)),
-            ("actor_group_id", id(11)),
-            ("resource_id", id(60)),
-            ("conditions", "{}".to_owned()),
-        ]),
+        (
+            Table::Policies,
+            vec![("id", id(70)), ("actor_group_id", id(11)), ("resource_id", id(60)), ("conditions", "{}".to_owned())],
+        ),
     ]
 }
 
 pub fn client(number: u32) -> Cells {
-    (Table::Clients, vec![
-        ("id", id(number)),
-        ("actor_id", id(10)),
-        ("last_used_token_id", id(20)),
-        ("public_key", "key".to_owned()),
-        ("last_seen_version", "1.4.0".to_owned()),
-    ])
+    (
+        Table::Clients,
+        vec![
+            ("id", id(number)),
+            ("actor_id", id(10)),
+            ("last_used_token_id", id(20)),
+            ("public_key", "key".to_owned()),
+            ("last_seen_version", "1.4.0".to_owned()),
+        ],
+    )
 }
 
 pub fn resource(address: &str) -> Cells {
-    (Table::Resources, vec![
-        ("id", id(60)),
-        ("name", "Wiki".to_owned()),
-        ("type", "dns".to_owned()),
-        ("address", address.to_owned()),
-        ("filters", "[]".to_owned()),
-    ])
+    (
+        Table::Resources,
+        vec![
+            ("id", id(60)),
+            ("name", "Wiki".to_owned()),
+            ("type", "dns".to_owned()),
+            ("address", address.to_owned()),
+            ("filters", "[]".to_owned()),
+        ],
+    )
 }
 
 pub fn flow(number: u32) -> Cells {
-    (Table::Flows, vec![
-        ("id", id(number)),
-        ("policy_id", id(70)),
-        ("client_id", id(30)),
-        ("gateway_id", id(50)),
-        ("resource_id", id(60)),
-        ("token_id", id(20)),
-        ("actor_group_membership_id", id(12)),
-    ])
+    (
+        Table::Flows,
+        vec![
+            ("id", id(number)),
+            ("policy_id", id(70)),
+            ("client_id", id(30)),
+            ("gateway_id", id(50)),
+            ("resource_id", id(60)),
+            ("token_id", id(20)),
+            ("actor_group_membership_id", id(12)),
+        ],
+    )
 }
