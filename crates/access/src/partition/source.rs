@@ -23,7 +23,7 @@ pub(super) struct Source<T> {
     pub(super) doubts: Doubts,
     /// A record that may be this source's could not be placed since its last one: the hole that it leaves is told already.
     pub(super) excused: bool,
-    /// Up to here records were missing, whatever took them.
+    /// Up to here records were missing, whatever took them. Where compaction did, what made them go follows before the end.
     pub(super) missing_to: Position,
 }
 

@@ -217,6 +217,12 @@ impl Replica {
         self.common.outputs.retain(|output| !is_its(output));
     }
 
+    /// The token that a channel rests on; None: it was not let in yet.
+    pub fn channel_token(&self, channel: Channel) -> Option<Uuid> {
+        let (account, id) = self.common.channels.place(channel)?;
+        self.account(&account)?.channel_token(id)
+    }
+
     /// The channel's reader is too slow: until `resume_channel` it hears of nothing but its end and of knowledge.
     pub fn pause_channel(&mut self, channel: Channel) {
         if let Some((account, id)) = self.common.channels.place(channel)

@@ -6,7 +6,7 @@ use penstock_access::rows::Table;
 use penstock_wire::control::Control;
 use penstock_wire::event::Op;
 
-use crate::topic::{World, client, flow, uuid};
+use crate::topic::{World, client, flow, id, uuid};
 
 const SERVE: Options = Options { serve_stale: true, ..DEFAULT };
 const DEFAULT: Options = Options {
@@ -79,6 +79,29 @@ fn a_clock_that_is_set_back_makes_nobody_fresh_for_longer() {
     world.replica.handle_time(world.micros());
     world.heartbeat(1);
     assert_eq!(world.ask(), "ok");
+}
+
+/// A channel that is opened again for one whose reader was too slow ends with the token of the first.
+#[test]
+fn a_channel_that_is_opened_again_rests_on_the_same_token() {
+    let mut world = World::known(DEFAULT);
+    let subscriber = Subscriber::Client { id: uuid(30), token: None, options: ClientOptions::default() };
+    let channel = world.replica.subscribe(None, subscriber, world.micros());
+    let again = subscriber.again_with(world.replica.channel_token(channel));
+    world.replica.unsubscribe(channel);
+    let (table, mut other) = client(30);
+    other.retain(|(column, _)| *column != "last_used_token_id");
+    world.row(
+        1,
+        Op::Create,
+        (Table::Tokens, vec![("id", id(21)), ("type", "client".to_owned()), ("actor_id", id(10))]),
+    );
+    other.push(("last_used_token_id", id(21)));
+    world.row(1, Op::Update, (table, other));
+    world.row(1, Op::Delete, (Table::Tokens, vec![("id", id(20))]));
+    world.told();
+    world.replica.subscribe(None, again, world.micros());
+    assert_eq!(world.told(), ["the token is unknown or not live"]);
 }
 
 /// The reader stood still. What it reads first is not what the database holds by now.

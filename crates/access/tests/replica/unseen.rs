@@ -5,7 +5,7 @@ use penstock_access::rows::Table;
 use penstock_wire::control::Control;
 use penstock_wire::event::Op;
 
-use crate::topic::{ACCOUNT, World, flow, id, resource, small};
+use crate::topic::{ACCOUNT, World, client, flow, id, resource, small};
 
 fn with_flow() -> World {
     let mut world = World::known(Options::default());
@@ -53,10 +53,11 @@ fn a_record_without_a_place_may_have_moved_a_resource() {
     assert_eq!(world.flows(), 1, "it came behind what went unseen");
 }
 
-/// Compaction overtakes a reader: of a resource's versions it reads the first, and the last that made the others go.
+/// Compaction overtakes a reader: of a resource's versions it reads the first, and the last that made the others go. What
+/// comes behind the end that it then had made nothing go.
 #[test]
 fn a_resource_whose_versions_were_compacted_under_a_rebuild_may_have_been_elsewhere() {
-    for (compacted, flows) in [(true, 0), (false, 1)] {
+    for (compacted, behind_the_end, flows) in [(true, false, 0), (true, true, 1), (false, false, 1), (false, true, 1)] {
         let mut world = World::new(Options::default());
         for row in small() {
             world.row(1, Op::Create, row);
@@ -65,10 +66,15 @@ fn a_resource_whose_versions_were_compacted_under_a_rebuild_may_have_been_elsewh
         if compacted {
             world.skip(1);
         }
+        world.row(1, Op::Update, client(30));
+        if behind_the_end {
+            world.heartbeat(1);
+            world.end();
+            assert_eq!(world.ask(), "ok");
+        }
         world.row(1, Op::Update, resource("one.example.com"));
         world.heartbeat(1);
         world.end();
-        assert_eq!(world.ask(), "ok");
-        assert_eq!(world.flows(), flows, "compacted: {compacted}");
+        assert_eq!(world.flows(), flows, "compacted: {compacted}, behind the end: {behind_the_end}");
     }
 }
