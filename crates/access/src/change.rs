@@ -28,6 +28,16 @@ pub enum Action {
     Sweep { begin: Position },
 }
 
+impl Change {
+    /// There is a row after it.
+    pub fn brings_row(&self) -> bool {
+        match &self.action {
+            Action::Insert(..) | Action::Update(..) | Action::Load(..) => true,
+            Action::Delete(_) | Action::Truncate | Action::Sweep { .. } => false,
+        }
+    }
+}
+
 /// All changes of one account in one Postgres transaction, in execution order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {

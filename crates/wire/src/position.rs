@@ -44,6 +44,11 @@ impl Seq {
         };
         Self(8 * (1 + index) + part)
     }
+
+    /// Whether the record is what an account move or a change of key left: a row that was updated, not inserted.
+    pub const fn is_arrival(self) -> bool {
+        self.0 % 8 == 2
+    }
 }
 
 impl Position {
@@ -76,5 +81,8 @@ mod tests {
         assert_eq!(Seq::of_event(0, Part::Tombstone), Seq(9));
         assert_eq!(Seq::of_event(0, Part::Arrival), Seq(10));
         assert_eq!(Seq::of_event(1, Part::Record), Seq(16));
+        for (part, arrives) in [(Part::Record, false), (Part::Tombstone, false), (Part::Arrival, true)] {
+            assert_eq!(Seq::of_event(5, part).is_arrival(), arrives, "{part:?}");
+        }
     }
 }

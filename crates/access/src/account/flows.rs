@@ -5,7 +5,8 @@
 //! comparison is by position: a flow counts only if its insert is known, and younger than the last change of address
 //! that its resource may have had. A resource that is seen for the first time may have had one just then.
 //!
-//! Only observed order decides, never an order that is likely: what a load shows is a row, not when it was inserted.
+//! Only observed order decides, never an order that is likely: what a load shows is a row, not when it was inserted, and
+//! a row that comes from another account or key was inserted nobody knows when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -91,6 +92,8 @@ pub(crate) enum Arrival {
 pub(crate) struct Scratch {
     /// Resources as they stood before the commit.
     pub(crate) addresses: BTreeMap<Uuid, Option<Address>>,
+    /// Resources of which versions may not have been seen.
+    pub(crate) unseen: BTreeSet<Uuid>,
     /// Flows whose rows came.
     pub(crate) flows: BTreeSet<Uuid>,
 }
@@ -141,10 +144,19 @@ impl AccountState {
         scratch: &mut Scratch,
         touched: &mut Touched,
     ) {
-        if self.flows.held(id).is_some_and(|held| held.position >= position) {
+        let held_at = self.flows.held(id).map(|held| held.position);
+        if held_at.is_some_and(|held| held >= position) {
             return;
         }
+        let is_unbroken = held_at.is_none_or(|held| self.unseen_between(held, position).is_none());
         let origin = match (arrival, self.flows.row(id).map(|entry| (entry, entry.origin))) {
+            (Arrival::Inserted, None | Some((_, Origin::Announced { .. }))) if position.seq.is_arrival() => {
+                Origin::Row { shown: None, ended: false }
+            }
+            // It may have named another row meanwhile.
+            (Arrival::Updated, Some((_, Origin::Row { ended: false, .. }))) if !is_unbroken => {
+                Origin::Row { shown: None, ended: false }
+            }
             // An insert over a row: that one's delete was not seen.
             (Arrival::Inserted, _) => Origin::Row { shown: Some(Shown::Insert(position)), ended: false },
             (Arrival::Updated | Arrival::Loaded, Some((entry, Origin::Row { shown, ended }))) => {
@@ -179,7 +191,12 @@ impl AccountState {
         for (resource, before) in scratch.addresses {
             let Some(held) = self.resources.held_mut(resource) else { continue };
             match before {
-                Some(before) if before.same_place(&held.row.address()) => held.row.address_since = before.since,
+                Some(before) if before.same_place(&held.row.address()) => {
+                    held.row.address_since = before.since;
+                    if scratch.unseen.contains(&resource) {
+                        self.end_flows_of(resource, Ended::Unproven, touched);
+                    }
+                }
                 // Of several changes the last row counts.
                 Some(_) => {
                     held.row.address_since = AddressSince { position: held.position, loaded: false };

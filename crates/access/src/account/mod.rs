@@ -138,6 +138,12 @@ impl Account {
         }
     }
 
+    /// Changes up to `to` may not have been seen, or not in full: compaction took them, or they could not be read. Told
+    /// before each transaction, and counts until it is told otherwise. What rows are then is what they are, but a resource may have been elsewhere meanwhile.
+    pub fn note_unseen(&mut self, to: Position) {
+        self.state.unseen_to = to;
+    }
+
     /// Compares what the transactions since the last call touched with what was sent.
     pub fn settle(&mut self, now: Micros) {
         let now = self.advance(now);
@@ -235,6 +241,11 @@ impl Account {
     pub fn unsubscribe(&mut self, channel: ChannelId) {
         self.channels.close(channel, &mut self.touched);
         self.events.retain(|(id, _)| *id != channel);
+    }
+
+    /// The token that a channel rests on: the one it was opened with, or that its row named then.
+    pub fn channel_token(&self, channel: ChannelId) -> Option<Uuid> {
+        self.channels.opening(channel)?.token()
     }
 
     /// How many channels are open.

@@ -90,7 +90,8 @@ impl Account {
             self.state.restore(row, &mut self.touched);
         }
         self.state.position = snapshot.position;
-        self.state.endings.before_their_row = snapshot.ended_before_their_row.clone();
+        // What ended here since the snapshot was taken has ended all the same.
+        self.state.endings.before_their_row.extend(&snapshot.ended_before_their_row);
         self.settle(now);
     }
 }

@@ -37,6 +37,8 @@ pub struct PolicyProblem {
 pub struct AccountState {
     /// The last commit that was applied.
     pub(crate) position: Position,
+    /// Up to here versions of rows may have come and gone without being seen.
+    pub(crate) unseen_to: Position,
     pub(crate) accounts: Nodes<AccountRow, ()>,
     pub(crate) actors: Nodes<ActorRow, ActorLinks>,
     pub(crate) actor_groups: Nodes<ActorGroupRow, GroupLinks>,
@@ -164,12 +166,23 @@ impl AccountState {
         if held.is_some_and(|held| held.position >= position) {
             return false;
         }
-        let before = held.map(|held| held.row.address());
+        let unseen = held.and_then(|held| self.unseen_between(held.position, position));
+        let mut before = held.map(|held| held.row.address());
+        if let (Some(before), Some(unseen)) = (&mut before, unseen) {
+            // It may have been elsewhere meanwhile, and be back.
+            before.since = AddressSince { position: unseen.max(before.since.position), loaded: false };
+            scratch.unseen.insert(id);
+        }
         let here = AddressSince { position, loaded: before.is_none() && arrival == Arrival::Loaded };
         let address = Address::of(row, here);
         let since = before.as_ref().filter(|before| before.same_place(&address)).map_or(here, |before| before.since);
         scratch.addresses.entry(id).or_insert(before);
         self.replace(id, Some(ResourceEntry { row: row.clone(), address_since: since }), position, touched)
+    }
+
+    /// Up to where versions of a row between two that were seen may have gone unseen; None: there are none.
+    pub(crate) fn unseen_between(&self, held: Position, next: Position) -> Option<Position> {
+        (held < self.unseen_to).then(|| self.unseen_to.min(next))
     }
 
     /// Puts a row in the place of the one held, or takes that out; true if that changed something that decisions read.

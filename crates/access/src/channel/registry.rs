@@ -96,6 +96,13 @@ impl Registry {
         self.clients.len() + self.gateways.len()
     }
 
+    pub(crate) fn opening(&self, id: ChannelId) -> Option<&Opening> {
+        match self.clients.get(&id) {
+            Some(channel) => Some(&channel.opening),
+            None => self.gateways.get(&id).map(|channel| &channel.opening),
+        }
+    }
+
     pub(crate) fn opening_mut(&mut self, id: ChannelId) -> Option<&mut Opening> {
         match self.clients.get_mut(&id) {
             Some(channel) => Some(&mut channel.opening),

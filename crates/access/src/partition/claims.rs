@@ -131,6 +131,12 @@ impl Claims {
         self.reached = None;
     }
 
+    /// The reader's clock was set back: what came is as old as it was.
+    pub(super) fn clock_went_back(&mut self, by_us: i64) {
+        let claims = self.newest.iter_mut().chain(&mut self.pending).chain(&mut self.reached);
+        claims.for_each(|claim| claim.received.0 = claim.received.0.saturating_sub(by_us));
+    }
+
     pub(super) fn newest(&self) -> Option<&Claim> {
         self.newest.as_ref()
     }

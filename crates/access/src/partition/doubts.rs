@@ -96,6 +96,14 @@ impl Doubts {
         whole.max(table.map_or(Position::ZERO, of_table))
     }
 
+    /// The newest poison record that may be the account's, of no known table or of one that counts.
+    pub(super) fn poisoned_at(&self, account: &str, counts: impl Fn(&str, &str) -> bool) -> Position {
+        let of_account = self.accounts.get(account).into_iter().flatten();
+        let counting =
+            of_account.filter(|(table, _)| table.as_ref().is_none_or(|(schema, table)| counts(schema, table)));
+        counting.map(|(_, position)| *position).chain(self.everyone).max().unwrap_or_default()
+    }
+
     fn begin(&self, table: Option<&(String, String)>, account: Option<&str>) -> Position {
         let scope = Scope { table: table.cloned(), account: account.map(str::to_owned) };
         self.reloads.get(&scope).copied().unwrap_or_default()

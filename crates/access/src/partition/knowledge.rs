@@ -13,6 +13,7 @@ use crate::rows::Micros;
 /// What answers rest on; whoever drives this is told when it is another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
+    /// It follows, and was at an end.
     pub(super) live: bool,
     pub(super) released: bool,
     pub(super) sources: BTreeMap<u16, SourceStanding>,
@@ -82,9 +83,11 @@ impl<T> Partition<T> {
         match self.phase {
             Phase::Released => return Some(Reason::NotAssigned),
             Phase::Rebuilding { .. } | Phase::Broken => return Some(Reason::Rebuilding),
+            // What a checkpoint says is followed by what was written since, and that is not read yet.
+            Phase::Live if !self.was_at_end => return Some(Reason::Rebuilding),
             Phase::Live => {}
         }
-        let is_fresh = || self.was_at_end && sources().all(|source| source.is_fresh(now, self.options.stale_after));
+        let is_fresh = || sources().all(|source| source.is_fresh(now, self.options.stale_after));
         self.doubt_in(account, &sources).or_else(|| (!is_fresh()).then_some(Reason::Stale))
     }
 
@@ -105,9 +108,9 @@ impl<T> Partition<T> {
 
     /// Tells if answers rest on something else than before. Whether they do.
     pub(super) fn compare(&mut self) -> bool {
-        let live = self.phase == Phase::Live;
+        let live = self.phase == Phase::Live && self.was_at_end;
         let of_source = |source: &Source<T>| SourceStanding {
-            fresh: live && self.was_at_end && source.is_fresh(self.now, self.options.stale_after),
+            fresh: live && source.is_fresh(self.now, self.options.stale_after),
             loaded: source.claims.is_loaded(),
             epoch: source.claims.newest().map(|claim| claim.epoch),
             tables_changed: source.claims.tables_changed(),

@@ -160,6 +160,14 @@ impl<T> Partition<T> {
         self.sources.get(&source).map_or(Position::ZERO, |source| source.applied)
     }
 
+    /// Up to here changes of the account may not have been seen, or not in full: compaction took them while the partition was
+    /// read, or they could not be read or delivered. `concerns`: whether a poison record of that schema and table does.
+    pub fn unseen_to(&self, source: u16, account: &str, concerns: impl Fn(&str, &str) -> bool) -> Position {
+        let Some(source) = self.sources.get(&source) else { return Position::ZERO };
+        let poisoned = source.doubts.poisoned_at(account, concerns);
+        source.missing_to.max(poisoned)
+    }
+
     /// Neither rebuilding, nor waiting for a rebuild, nor given away.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
@@ -172,7 +180,7 @@ impl<T> Partition<T> {
 
     /// Takes the next record of the partition. One that was handed in before changes nothing.
     pub fn handle_record(&mut self, record: Record<T>, now: Micros) {
-        self.now = now;
+        self.pass(now);
         if !self.reads() {
             return;
         }
@@ -211,7 +219,7 @@ impl<T> Partition<T> {
 
     /// Takes a record that has no readable header, and so no source and no position. It may be anybody's.
     pub fn handle_misplaced(&mut self, offset: i64, reason: String, now: Micros) {
-        self.now = now;
+        self.pass(now);
         if !self.reads() {
             return;
         }
@@ -227,7 +235,7 @@ impl<T> Partition<T> {
 
     /// Takes a progress record of any source of the topic, in the order of the progress topic.
     pub fn handle_progress(&mut self, progress: &Progress, now: Micros) {
-        self.now = now;
+        self.pass(now);
         if !self.reads() {
             return;
         }
@@ -250,7 +258,7 @@ impl<T> Partition<T> {
     /// The partition was seen to end at `offset`, and everything below that was handed in. Of `read_committed` that is the
     /// last stable offset, else the high watermark.
     pub fn handle_end(&mut self, offset: i64, now: Micros) {
-        self.now = now;
+        self.pass(now);
         if self.reads() {
             self.read_to = self.read_to.max(offset);
             self.was_at_end = true;
@@ -259,13 +267,25 @@ impl<T> Partition<T> {
 
     /// Time has passed.
     pub fn handle_time(&mut self, now: Micros) {
-        self.now = now;
+        self.pass(now);
     }
 
     /// The partition was given to another instance. Nothing is taken any more.
     pub fn handle_assignment_lost(&mut self) {
         self.phase = Phase::Released;
         self.whole.clear();
+    }
+
+    /// Time goes on, or back. What is not fresh any more is told before anything that is read then is given out.
+    fn pass(&mut self, now: Micros) {
+        if now < self.now {
+            let by_us = self.now.0.saturating_sub(now.0);
+            self.sources.values_mut().for_each(|source| source.claims.clock_went_back(by_us));
+        }
+        self.now = now;
+        if self.phase == Phase::Live && self.next_deadline().is_some_and(|at| at <= now) {
+            self.compare();
+        }
     }
 
     fn reads(&self) -> bool {
@@ -292,6 +312,7 @@ impl<T> Partition<T> {
         let (number, position) = (record.header.source, record.header.position);
         let source = self.sources.get_mut(&number).expect("it was met");
         let after = source.chain.end();
+        source.missing_to = record.header.previous;
         let lost = source.chain.is_young(self.now, micros(self.options.compaction_lag));
         match self.phase {
             // What left the hole is told, and nobody is granted anything for it.

@@ -42,6 +42,7 @@ struct SavedSource {
     timestamp_ms: Option<i64>,
     adopted: Option<At>,
     excused: bool,
+    missing_to: At,
     loaded: bool,
     unproven: Option<At>,
     everyone: Option<At>,
@@ -127,6 +128,7 @@ impl SavedSource {
             timestamp_ms,
             adopted: source.chain.adopted().map(At::from),
             excused: source.excused,
+            missing_to: source.missing_to.into(),
             loaded: source.claims.is_loaded(),
             unproven: unproven.map(At::from),
             everyone: everyone.map(At::from),
@@ -149,7 +151,8 @@ impl SavedSource {
         };
         let chain = Chain::restored(self.position.into(), self.timestamp_ms, self.adopted.map(Position::from), now);
         let claims = Claims::restored(self.loaded);
-        Source { claims, doubts, excused: self.excused, ..Source::new(chain) }
+        let missing_to = self.missing_to.into();
+        Source { claims, doubts, excused: self.excused, missing_to, ..Source::new(chain) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What progress and time make of what was read: whether anything is missing at the end, what is whole, what is fresh.
 
+use penstock_wire::position::Position;
+
 use super::output::RebuildReason;
 use super::source::Source;
 use super::{Partition, Phase, micros};
@@ -25,6 +27,10 @@ impl<T> Partition<T> {
         ended.into_iter().for_each(|held| self.give_out(Some(held)));
         if !progressed && self.is_rebuilt() {
             (self.phase, self.rebuilt_to) = (Phase::Live, self.read_to);
+        }
+        if self.phase == Phase::Live {
+            let read = self.sources.values_mut().filter(|source| source.held.is_empty());
+            read.for_each(|source| source.missing_to = Position::ZERO);
         }
         progressed
     }

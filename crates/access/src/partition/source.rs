@@ -23,6 +23,8 @@ pub(super) struct Source<T> {
     pub(super) doubts: Doubts,
     /// A record that may be this source's could not be placed since its last one: the hole that it leaves is told already.
     pub(super) excused: bool,
+    /// Up to here records were missing, whatever took them. Where compaction did, what made them go follows before the end.
+    pub(super) missing_to: Position,
 }
 
 impl<T> Default for Source<T> {
@@ -41,6 +43,7 @@ impl<T> Source<T> {
             claims: Claims::default(),
             doubts: Doubts::default(),
             excused: false,
+            missing_to: Position::ZERO,
         }
     }
 

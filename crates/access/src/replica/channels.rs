@@ -24,6 +24,14 @@ pub enum Subscriber {
 }
 
 impl Subscriber {
+    /// The same channel again, resting on a token that it was let in with; None: on the one that was named before.
+    pub fn again_with(self, found: Option<Uuid>) -> Self {
+        match self {
+            Self::Client { id, token, options } => Self::Client { id, token: token.or(found), options },
+            Self::Gateway { id, token } => Self::Gateway { id, token: token.or(found) },
+        }
+    }
+
     /// Asks for who has its row.
     pub(super) fn find<T>(&self, ask: impl FnOnce(Uuid, fn(&Account, Uuid) -> bool) -> T) -> T {
         match self {

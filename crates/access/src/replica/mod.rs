@@ -92,6 +92,8 @@ struct Common {
     /// Whose row it was when it was last written; a hint.
     owners: BTreeMap<Uuid, Arc<str>>,
     names: Names,
+    /// The newest progress of each source of the topic.
+    heard: BTreeMap<u16, Progress>,
     outputs: VecDeque<Output>,
 }
 
@@ -106,6 +108,7 @@ impl Replica {
             channels: Channels::default(),
             owners: BTreeMap::new(),
             names: names.clone(),
+            heard: BTreeMap::new(),
             outputs: VecDeque::new(),
         };
         Self { common, schemas: Written::new(names), shares: BTreeMap::new() }
@@ -159,6 +162,9 @@ impl Replica {
 
     /// Takes a progress record, in the order of the progress topic.
     pub fn handle_progress(&mut self, progress: &Progress, now: Micros) {
+        // Of a topic that was replaced nothing is worth keeping.
+        self.common.heard.retain(|_, heard| heard.topic_id == progress.topic_id);
+        self.common.heard.insert(progress.source_number, progress.clone());
         for partition in self.assigned() {
             if let Some(reading) = self.shares.get_mut(&partition).and_then(|share| share.reading.as_mut()) {
                 reading.handle_progress(progress, now);
@@ -214,6 +220,12 @@ impl Replica {
         self.common.outputs.retain(|output| !is_its(output));
     }
 
+    /// The token that a channel rests on; None: it was not let in yet.
+    pub fn channel_token(&self, channel: Channel) -> Option<Uuid> {
+        let (account, id) = self.common.channels.place(channel)?;
+        self.account(&account)?.channel_token(id)
+    }
+
     /// The channel's reader is too slow: until `resume_channel` it hears of nothing but its end and of knowledge.
     pub fn pause_channel(&mut self, channel: Channel) {
         if let Some((account, id)) = self.common.channels.place(channel)
@@ -234,7 +246,7 @@ impl Replica {
 
     /// Whether a client may reach a resource, and by which flow.
     pub fn authorize(&self, request: &Request<'_>, now: Micros) -> Answer {
-        match self.account_of(request.client, Account::has_client) {
+        match self.account_of(request.client, Account::has_client, now) {
             Ok(account) => match self.doubt(account.id(), now) {
                 Some(reason) => Answer::Unavailable { reason },
                 None => account.authorize(request, now),
@@ -246,16 +258,19 @@ impl Replica {
 
     /// The account that a client's row is in, as far as it is known here.
     pub fn account_of_client(&self, client: Uuid) -> Option<&Account> {
-        self.account_of(client, Account::has_client).ok()
+        self.holder_of(client, Account::has_client)
     }
 
     /// The token that a client's row was last used with.
     pub fn last_used_token(&self, client: Uuid) -> Option<Uuid> {
-        self.account_of(client, Account::has_client).ok()?.last_used_token(client)
+        self.holder_of(client, Account::has_client)?.last_used_token(client)
     }
 
     /// Authorises a flow on its gateway before its row comes; false, and nothing happens, if it may not be or is known.
     pub fn announce(&mut self, flow: &NewFlow, now: Micros) -> bool {
+        if self.doubt(&flow.account_id, now).is_some() {
+            return false;
+        }
         let announced = self.account_mut(&flow.account_id).is_some_and(|account| account.announce(flow, now));
         self.drain(&flow.account_id, now);
         announced
@@ -349,15 +364,19 @@ impl Replica {
     }
 
     /// The account that has the row; else why that is not known, or None: nobody has it.
-    fn account_of(&self, id: Uuid, has: fn(&Account, Uuid) -> bool) -> Result<&Account, Option<Reason>> {
+    fn account_of(&self, id: Uuid, has: fn(&Account, Uuid) -> bool, now: Micros) -> Result<&Account, Option<Reason>> {
+        let serve_stale = self.common.options.serve_stale;
+        let blindness = |partition: penstock_wire::partition::PartitionId| match self.shares.get(&partition.number()) {
+            None => Some(Reason::NotAssigned),
+            Some(share) => share.blindness(serve_stale, now),
+        };
+        self.holder_of(id, has).ok_or_else(|| self.common.partitions.all().find_map(blindness))
+    }
+
+    fn holder_of(&self, id: Uuid, has: fn(&Account, Uuid) -> bool) -> Option<&Account> {
         let has = |account: &&Account| has(account, id);
         let hinted = self.common.owners.get(&id).and_then(|owner| self.account(owner)).filter(has);
-        if let Some(account) = hinted.or_else(|| self.accounts().find(has)) {
-            return Ok(account);
-        }
-        Err(self.common.partitions.all().map(penstock_wire::partition::PartitionId::number).find_map(|partition| {
-            self.shares.get(&partition).map_or(Some(Reason::NotAssigned), |share| share.blindness())
-        }))
+        hinted.or_else(|| self.accounts().find(has))
     }
 
     /// Finds the accounts of channels that wait for it.
@@ -365,7 +384,7 @@ impl Replica {
         for (channel, account, subscriber) in self.common.channels.waiting() {
             let found = match account {
                 Some(account) => Ok(account),
-                None => subscriber.find(|id, has| self.account_of(id, has)).map(|account| Arc::from(account.id())),
+                None => subscriber.find(|id, has| self.account_of(id, has, now)).map(|account| Arc::from(account.id())),
             };
             match found {
                 Ok(account) => {

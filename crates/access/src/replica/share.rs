@@ -19,6 +19,9 @@ use crate::knowledge::{Knowledge, Reason};
 use crate::partition::{Entry, Learned, Output as Read, Partition, Rebuild, ResumePoint, Transaction, Void};
 use crate::rows::{Micros, RowId, Table};
 
+/// An account that no row is of.
+const NOBODY: &str = "";
+
 /// How a partition is read.
 pub type Reading = Partition<Event>;
 
@@ -56,8 +59,14 @@ impl Share {
 
     /// Begins at the partition's beginning, without rows. Who has channels keeps them.
     pub(super) fn rebuild(&mut self, voids: Vec<Void>, common: &mut Common, now: Micros) {
-        self.reading = Some(Partition::rebuild(self.number, common.partition, voids, now));
+        self.begin(Partition::rebuild(self.number, common.partition, voids, now), common, now);
         self.drop_rows(Reason::Rebuilding, common, now);
+    }
+
+    /// A source that is silent says no more what it said once, and was heard all the same.
+    fn begin(&mut self, mut reading: Reading, common: &Common, now: Micros) {
+        common.heard.values().for_each(|progress| reading.handle_progress(progress, now));
+        self.reading = Some(reading);
     }
 
     pub(super) fn release(&mut self, common: &mut Common, now: Micros) {
@@ -67,7 +76,7 @@ impl Share {
 
     pub(super) fn resume(&mut self, point: ResumePoint, saved: Vec<Saved>, common: &mut Common, now: Micros) {
         self.drop_rows(Reason::Rebuilding, common, now);
-        self.reading = Some(Partition::resume(point, common.partition, now));
+        self.begin(Partition::resume(point, common.partition, now), common, now);
         for Saved { account: id, source, snapshot } in saved {
             for row in &snapshot.rows {
                 common.note_owner(row.table, row.id, &id);
@@ -178,14 +187,9 @@ impl Share {
         }
     }
 
-    /// Why rows may be in the partition that are not here; None: none are.
-    pub(super) fn blindness(&self) -> Option<Reason> {
-        match &self.reading {
-            None => Some(Reason::NotAssigned),
-            Some(reading) if !reading.is_live() => Some(Reason::Rebuilding),
-            // It was read up to somewhere by another process, and not to its end by this one.
-            Some(reading) => (!reading.was_at_end()).then_some(Reason::Stale),
-        }
+    /// Why rows of accounts that were never met may be in the partition; None: none are.
+    pub(super) fn blindness(&self, serve_stale: bool, now: Micros) -> Option<Reason> {
+        self.doubt(NOBODY, serve_stale, now)
     }
 
     pub(super) fn open(
@@ -314,7 +318,7 @@ impl Share {
             return;
         }
         let mut accounts = accounts;
-        let is_of_source = |held: &Held| held.source.is_none_or(|of| of == source);
+        let is_of_source = |held: &Held| held.source == Some(source);
         for (id, _) in self.accounts.iter().filter(|(_, held)| is_of_source(held)) {
             accounts.entry(Arc::clone(id)).or_default();
         }
@@ -337,8 +341,12 @@ impl Share {
                 common.report(self.number, Some(offset), Some((source, position)), kind);
             }
             for Change { table, action, .. } in changes.iter().skip(before) {
-                if let Action::Insert(row, _) | Action::Update(row, _) | Action::Load(row, _) = action {
-                    common.note_owner(*table, *row, id);
+                match action {
+                    Action::Insert(row, _) | Action::Update(row, _) | Action::Load(row, _) => {
+                        common.note_owner(*table, *row, id);
+                    }
+                    Action::Delete(row) => common.forget_owner(*table, *row, id),
+                    Action::Truncate | Action::Sweep { .. } => {}
                 }
             }
         }
@@ -358,7 +366,17 @@ impl Share {
             return;
         }
         let (position, number) = (commit.position, self.number);
+        let unseen_to = self.reading.as_ref().map_or(Position::ZERO, |reading| {
+            reading.unseen_to(source, id, |schema, table| {
+                matches!(common.names.table(schema, table), Some(Table::Resources | Table::Flows))
+            })
+        });
         let held = self.entry(id, common, now);
+        // What takes rows away says nothing of whose they are: one without rows has no source yet.
+        let brings_rows = commit.changes.iter().any(Change::brings_row);
+        if held.source.is_none_or(|of| of != source) && !brings_rows {
+            return;
+        }
         let first = *held.source.get_or_insert(source);
         if first != source {
             if !std::mem::replace(&mut held.is_mixed, true) {
@@ -369,6 +387,7 @@ impl Share {
             }
             return;
         }
+        held.account.note_unseen(unseen_to);
         held.account.apply(&commit, now);
         held.account.settle(now);
         tell_problems(&mut held.account, held.source, number, id, offsets, common);
@@ -381,6 +400,15 @@ impl Common {
     fn note_owner(&mut self, table: Table, row: RowId, account: &Arc<str>) {
         if let (Table::Clients | Table::Gateways, RowId::Id(id)) = (table, row) {
             self.owners.insert(id, Arc::clone(account));
+        }
+    }
+
+    /// The row is gone, unless it is another account's by now.
+    fn forget_owner(&mut self, table: Table, row: RowId, account: &Arc<str>) {
+        if let (Table::Clients | Table::Gateways, RowId::Id(id)) = (table, row)
+            && self.owners.get(&id) == Some(account)
+        {
+            self.owners.remove(&id);
         }
     }
 

@@ -231,6 +231,8 @@ impl Engine {
             feed.channel = None;
         } else if overflows {
             feed.lapsed = true;
+            // It rests on the token that it was let in with, whatever its row names by then.
+            feed.subscriber = feed.subscriber.again_with(self.replica.channel_token(channel));
             feed.queue.clear();
             feed.channel = None;
             self.by_channel.remove(&channel);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use penstock_access::account::{Account, Options};
 use penstock_access::authorize::{Answer, NewFlow, Request};
 use penstock_access::change::Action;
+use penstock_access::knowledge::Reason;
 use penstock_access::rows::*;
 
 use crate::build::*;
@@ -282,6 +283,21 @@ fn what_ended_before_its_row_came_has_ended_after_a_restart() {
     assert_eq!(driven.ended(), ["f1"]);
     driven.account.start_over(driven.micros());
     assert!(driven.account.snapshot().rows.is_empty());
+}
+
+#[test]
+fn what_ended_before_its_row_came_has_ended_where_an_older_checkpoint_is_gone_on_with() {
+    let (mut driven, _) = announced();
+    let snapshot = driven.account.snapshot();
+    let commits = driven.commits;
+    driven.commit(vec![update("r1", elsewhere())]);
+    driven.ended();
+    driven.account.drop_rows(Reason::NotAssigned, driven.micros());
+    driven.account.refill(&snapshot, driven.micros());
+    driven.commits = commits;
+    driven.commit(vec![update("r1", elsewhere())]);
+    driven.commit(vec![insert("f1", flow("r1", None))]);
+    assert_eq!(driven.ended(), ["f1"]);
 }
 
 /// Where the rows come again, an announced flow that ended before its row came is not live by that row.

@@ -14,4 +14,5 @@ mod questions;
 mod random;
 mod reference;
 mod rules;
+mod unseen;
 mod windows;

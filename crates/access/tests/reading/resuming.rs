@@ -17,16 +17,21 @@ fn stop_and_resume(reader: &Reader) -> Reader {
 }
 
 #[test]
-fn a_resumed_reader_is_stale_until_it_was_at_the_end_and_progress_is_reached() {
+fn a_resumed_reader_knows_nothing_until_it_was_at_the_end_and_progress_is_reached() {
     let (reader, stream) = following(COMMITTED);
     let mut reader = stop_and_resume(&reader);
-    assert_eq!(why(&reader, "a"), Some(Reason::Stale));
+    let point = reader.resume_point().expect("a resume point");
+    assert_eq!(why(&reader, "a"), Some(Reason::Rebuilding));
     reader.handle_progress(&stream.progress(0), s(0));
     drain(&mut reader);
-    assert_eq!(why(&reader, "a"), Some(Reason::Stale));
+    assert_eq!(why(&reader, "a"), Some(Reason::Rebuilding));
     reader.handle_end(stream.offset, s(0));
     drain(&mut reader);
     assert_eq!(why(&reader, "a"), None);
+    let mut reader: Reader = Partition::resume(point, COMMITTED, s(0));
+    reader.handle_end(stream.offset, s(0));
+    assert!(drain(&mut reader).learned > 0);
+    assert_eq!(why(&reader, "a"), Some(Reason::Stale));
 }
 
 #[test]
@@ -153,6 +158,7 @@ fn a_load_that_was_incomplete_is_so_until_progress_that_says_otherwise_is_reache
     stream.time = -5;
     let loaded = stream.commit(20, &["a:loaded"]);
     resumed.handle_progress(&stream.progress(0), s(0));
+    resumed.handle_end(resumed.read_to(), s(0));
     drain(&mut resumed);
     assert_eq!(why(&resumed, "a"), Some(Reason::Unproven));
     read(&mut resumed, loaded);
