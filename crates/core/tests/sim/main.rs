@@ -25,11 +25,23 @@ mod workload;
 mod world;
 
 fn main() {
-    let seed: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1);
-    let mut world = world::World::new(seed, true);
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-    for line in world.outside.take_trace() {
-        println!("{line}");
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let (from, to) = (numbers[0], numbers.get(1).copied().unwrap_or(numbers[0]));
+    let began = std::time::Instant::now();
+    std::panic::set_hook(Box::new(|_| {}));
+    for seed in from..=to {
+        let mut world = world::World::new(seed, from == to);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
+        for line in world.outside.take_trace() {
+            println!("{line}");
+        }
+        match outcome {
+            Ok(summary) => println!("{seed} {summary:?}"),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                println!("{seed} FAILED {}", text.unwrap_or_default());
+            }
+        }
     }
-    println!("{outcome:?}");
+    println!("{:?}", began.elapsed());
 }

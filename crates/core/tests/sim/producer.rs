@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use penstock_core::batch::{Batch, Topic};
+use penstock_core::batch::{Batch, Record, Topic};
 use penstock_core::ledger::{Delivered, Ticket};
 use penstock_wire::partition::PartitionId;
 
@@ -14,7 +14,7 @@ type Sent = (Written, Option<(Ticket, PartitionId)>);
 
 #[derive(Debug)]
 enum Command {
-    Produce(Batch),
+    Produce(Vec<Sent>),
     Commit(Written),
 }
 
@@ -33,6 +33,16 @@ enum Commit {
 pub enum Request {
     Append(u32, usize, Written),
     End(u32),
+}
+
+impl Request {
+    /// Producer and place, of what keeps its order.
+    pub fn flow(&self) -> (u32, Option<usize>) {
+        match self {
+            Self::Append(epoch, place, _) => (*epoch, Some(*place)),
+            Self::End(epoch) => (*epoch, None),
+        }
+    }
 }
 
 /// What the session hears.
@@ -74,9 +84,21 @@ impl Producer {
         }
     }
 
-    pub fn produce(&mut self, batch: Batch) {
-        self.unreported += batch.bytes();
-        self.commands.push_back(Command::Produce(batch));
+    pub fn produce(&mut self, mut batch: Batch) {
+        let record = |record: Record<'_>| {
+            assert_eq!(record.topic, Topic::Changes, "nothing here cannot be delivered");
+            let written = Written {
+                key: record.key.to_vec(),
+                value: record.value.map(<[u8]>::to_vec),
+                header: Some(record.header),
+                control: record.control,
+                timestamp_ms: record.timestamp_ms,
+            };
+            (written, Some((record.ticket, record.partition)))
+        };
+        let records: Vec<Sent> = batch.drain().map(record).collect();
+        self.unreported += records.iter().map(|(written, _)| written.bytes()).sum::<usize>();
+        self.commands.push_back(Command::Produce(records));
         self.work();
     }
 
@@ -95,18 +117,10 @@ impl Producer {
             && let Some(command) = self.commands.pop_front()
         {
             match command {
-                Command::Produce(mut batch) => {
-                    for record in batch.drain() {
-                        assert_eq!(record.topic, Topic::Changes, "nothing here cannot be delivered");
-                        let written = Written {
-                            key: record.key.to_vec(),
-                            value: record.value.map(<[u8]>::to_vec),
-                            header: Some(record.header),
-                            control: record.control,
-                            timestamp_ms: record.timestamp_ms,
-                        };
-                        let place = record.partition.index();
-                        self.sending[place].push_back((written, Some((record.ticket, record.partition))));
+                Command::Produce(records) => {
+                    for sent in records {
+                        let place = sent.1.as_ref().map_or(PROGRESS, |(_, partition)| partition.index());
+                        self.sending[place].push_back(sent);
                     }
                 }
                 Command::Commit(progress) => {
@@ -115,11 +129,6 @@ impl Producer {
                 }
             }
         }
-    }
-
-    /// Something is on its way to a broker.
-    pub fn is_busy(&self) -> bool {
-        self.sending.iter().any(|sent| !sent.is_empty()) || self.commit == Commit::Ending
     }
 
     /// A record reaches its broker; the place, and what is there now.

@@ -207,7 +207,7 @@ impl Reader {
         let answer = self.replica.authorize(&request, now);
         let doubts = |account: &&String| self.replica.doubt(account, now).is_some();
         let all_doubted = outside.truth.accounts().all(|account| doubts(&account));
-        if all_doubted && !matches!(answer, Answer::Unavailable { .. }) {
+        if all_doubted && !matches!(answer, Answer::Unavailable { .. } | Answer::NotFound) {
             broken!(G9, "reader {} answers {answer:?}, and doubts everything", self.number);
         }
     }
@@ -217,7 +217,8 @@ impl Reader {
         let now = Micros(outside.now);
         for account in outside.truth.accounts() {
             if let Some(reason) = self.replica.doubt(account, now) {
-                broken!(G9, "reader {} doubts {account} for ever: {reason:?}", self.number);
+                let reading = self.replica.reading(self.replica.partition_of(account));
+                broken!(G9, "reader {} doubts {account} for ever: {reason:?}; {reading:?}", self.number);
             }
             let picture = held(&self.replica, account, now);
             let newest = outside.truth.newest(account);

@@ -64,7 +64,8 @@ impl Truth {
     /// Whether the account looked like this at an instant or later.
     pub fn was(&self, account: &str, picture: &Picture, since: i64) -> bool {
         let history = &self.history[account];
-        let first = history.iter().rposition(|(time, _)| *time <= since).unwrap_or(0);
+        // What was committed at that very instant may be in it or not.
+        let first = history.iter().rposition(|(time, _)| *time < since).unwrap_or(0);
         history[first..].iter().any(|(_, past)| past == picture)
     }
 

@@ -238,11 +238,16 @@ impl World {
             return;
         }
         let chosen = outside.random.below(outside.network.len());
-        let request = outside.network.swap_remove(chosen);
+        // Of what goes from one producer to one partition a broker takes nothing out of order.
+        let flow = outside.network[chosen].flow();
+        let first = outside.network.iter().position(|request| request.flow() == flow).unwrap_or(chosen);
+        let request = outside.network.remove(first);
         let answer = arrive(&request, &mut outside.broker);
-        outside.say(|| format!("network: {:?} of a request that was held back", answer));
-        if let Ok(Some(place)) = answer {
-            outside.written(place);
+        outside.say(|| format!("network: {answer:?} to a request that was held back"));
+        match answer {
+            Ok(Some(place)) => outside.written(place),
+            Ok(None) => {}
+            Err(_) => outside.network.retain(|request| request.flow() != flow),
         }
     }
 
