@@ -219,8 +219,7 @@ impl Process {
             Stage::Slot | Stage::Fence => {}
         }
         if let Some(mut connection) = self.connection.take() {
-            outside.checker.confirmed(durable.raw());
-            connection.to_server.push_back(durable.raw());
+            connection.tell(durable.raw(), outside);
             while !connection.to_server.is_empty() && connection.is_alive && !outside.fails(200) {
                 connection.receive(&mut outside.postgres);
             }
@@ -261,8 +260,9 @@ fn readable(progress: &Progress, outside: &Outside) -> Vec<PartitionProgress> {
         if let Some(stored) = log.fetch(claimed, View::Committed).last() {
             return found(stored);
         }
-        let is_claimed = |stored: &&crate::broker::Stored| stored.record.header().position == entry.last;
-        if entry.next_offset > 0 && log.fetch(claimed, View::Everything).any(|stored| is_claimed(&stored)) {
+        // Compaction leaves the newest record under a key, unless it is a tombstone: else it was aborted.
+        let is_there = log.fetch(claimed, View::Everything).next().is_some_and(|stored| stored.offset == claimed);
+        if entry.next_offset > 0 && (is_there || entry.last.seq.0 % 8 != 1) {
             let before = log.fetch(0, View::Committed).last();
             return before.map_or(PartitionProgress { partition: entry.partition, ..Default::default() }, found);
         }

@@ -116,19 +116,25 @@ impl Reader {
         self.compare(outside);
     }
 
-    fn read(&mut self, place: usize, records: usize, outside: &Outside) {
+    /// Whatever is asked for anew counts from its beginning: what was fetched before is dropped.
+    fn read(&mut self, place: usize, records: usize, outside: &mut Outside) {
         let now = Micros(outside.now);
-        let log = &outside.broker.logs[place];
-        let mut read = 0;
-        for stored in log.fetch(self.offsets[place], self.view).take(records) {
+        let end = outside.broker.logs[place].end(self.view);
+        let fetched = outside.broker.logs[place].fetch(self.offsets[place], self.view).take(records);
+        let fetched: Vec<Stored> = fetched.cloned().collect();
+        let rebuilds = self.rebuilds;
+        for stored in &fetched {
             self.offsets[place] = stored.offset + 1;
             self.take(place, stored, outside);
-            read += 1;
+            self.listen(outside);
+            if self.rebuilds > rebuilds {
+                return;
+            }
         }
-        if read < records {
-            let end = log.end(self.view);
+        if fetched.len() < records {
             self.offsets[place] = self.offsets[place].max(end);
             self.replica.handle_end(u32::try_from(place).expect("few partitions"), end, now);
+            self.listen(outside);
         }
     }
 

@@ -8,7 +8,7 @@ use penstock_core::pgoutput::Relation;
 use penstock_wire::lsn::EndLsn;
 
 use crate::bridge::{IN_FLIGHT_BYTES_MAX, SOURCE};
-use crate::broker::{Fate, View, Written};
+use crate::broker::{Fate, Log, View, Written};
 use crate::checker::broken;
 use crate::loading::Loader;
 use crate::outside::Outside;
@@ -148,8 +148,16 @@ impl Streaming {
     /// Looks at the oldest commit with a reader's eyes.
     fn witness(&mut self, now: Duration, outside: &Outside) -> Result<(), End> {
         let Some(claim) = self.claims.front() else { return Ok(()) };
-        let logs = || outside.broker.logs.iter().zip(claim);
+        let logs = || outside.broker.logs.iter().zip(claim).filter(|(_, end)| **end > 0);
         if logs().all(|(log, end)| log.end(View::Committed) >= *end) {
+            // A marker that was meant for the next transaction may have aborted what was committed.
+            let is_aborted = |log: &Log, end: i64| {
+                let last = log.fetch(end - 1, View::Everything).next();
+                last.is_some_and(|last| last.offset == end - 1 && last.fate == Fate::Aborted)
+            };
+            if logs().any(|(log, end)| is_aborted(log, *end)) {
+                return Err(End::Session("what was committed was aborted"));
+            }
             self.claims.pop_front();
             self.bridge.handle_readable(now);
         } else if !outside.broker.is_ending() && !outside.broker.is_ongoing() {
@@ -215,8 +223,6 @@ impl Streaming {
     }
 
     fn send_status(&mut self, connection: &mut Connection, outside: &mut Outside) {
-        let durable = self.bridge.durable().raw();
-        outside.checker.confirmed(durable);
-        connection.to_server.push_back(durable);
+        connection.tell(self.bridge.durable().raw(), outside);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use penstock_core::bridge::Wal;
 use penstock_wire::lsn::{EndLsn, Lsn};
 
+use crate::outside::Outside;
 use crate::postgres::{Commit, Event, Postgres};
 use crate::random::Random;
 use crate::tables::{Row, TABLES};
@@ -118,6 +119,15 @@ impl Connection {
         let ends = [commit.lsn.to_be_bytes(), commit.end.to_be_bytes()].concat();
         messages.push_back((commit.lsn, [&b"C\0"[..], &ends, &since_2000].concat()));
         messages
+    }
+
+    /// The client sends a status update. Nobody else has the slot as long as the server has this connection; a client that
+    /// was given up may say anything.
+    pub fn tell(&mut self, durable: u64, outside: &Outside) {
+        if self.is_alive {
+            outside.checker.confirmed(durable);
+        }
+        self.to_server.push_back(durable);
     }
 
     /// The server reads a status update.
