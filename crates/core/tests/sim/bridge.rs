@@ -123,7 +123,7 @@ impl Process {
         let stage = std::mem::replace(&mut self.stage, Stage::Slot);
         self.stage = match stage {
             Stage::Slot => self.take_slot(number, outside),
-            Stage::Fence => match outside.broker.initialise() {
+            Stage::Fence => match self.fence(number, outside) {
                 Ok(epoch) => {
                     outside.say(|| format!("bridge {number}: producer {epoch}"));
                     Stage::SettleProgress(Producer::new(epoch))
@@ -156,6 +156,14 @@ impl Process {
             }
         };
         Ok(())
+    }
+
+    fn fence(&self, number: usize, outside: &mut Outside) -> Result<u32, Refused> {
+        let own = self.connection.as_ref().map(|connection| connection.id);
+        if outside.postgres.slot.holder.is_some_and(|holder| Some(holder) != own) && own.is_none() {
+            broken!(G5, "bridge {number} waits for the slot, and fences whoever has it");
+        }
+        outside.broker.initialise()
     }
 
     fn take_slot(&mut self, number: usize, outside: &mut Outside) -> Stage {

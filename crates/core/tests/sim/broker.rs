@@ -224,7 +224,14 @@ impl Log {
         let stable = self.end(View::Committed);
         let old = |stored: &&Stored| now - stored.record.timestamp_ms * 1000 > lag_us && stored.offset < stable;
         let dirty = self.stored.iter().take_while(old).count();
-        let rest = self.stored.split_off((dirty * (share + 1)).div_ceil(256));
+        let mut cleaned = (dirty * (share + 1)).div_ceil(256);
+        // What was aborted goes as a whole: a `read_uncommitted` reader that finds its second half takes the first half, once
+        // that is written again, for repeated.
+        let is_aborted = |index: usize| self.stored.get(index).is_some_and(|stored| stored.fate == Fate::Aborted);
+        while cleaned > 0 && is_aborted(cleaned) && is_aborted(cleaned - 1) {
+            cleaned -= 1;
+        }
+        let rest = self.stored.split_off(cleaned);
         let mut later: BTreeMap<Vec<u8>, ()> = BTreeMap::new();
         let mut kept = Vec::new();
         for mut stored in std::mem::take(&mut self.stored).into_iter().rev() {

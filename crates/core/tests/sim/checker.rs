@@ -191,6 +191,10 @@ impl Checker {
             broken!(G2, "{position} of partition {place} follows {named}; what can be read before it is {before}");
         }
         partition.last = position;
+        if !is_extra && !partition.due.get(partition.next).is_some_and(|due| due.position == position) {
+            self.place(position, place);
+        }
+        let partition = &mut self.partitions[place];
         let due = partition.due.get(partition.next);
         if let Some(due) = due.filter(|due| due.position < position) {
             broken!(G2, "{position} of partition {place} can be read, and {} before it cannot", due.position);
@@ -209,6 +213,15 @@ impl Checker {
             broken!(G3, "{position} of partition {place} should be {:?}, and is {:?}", due.what, stored.record);
         }
         partition.next += 1;
+    }
+
+    /// A record that is not the next one of its partition may be another's.
+    fn place(&self, position: Position, place: usize) {
+        let is_due = |partition: &Partition| partition.due.binary_search_by(|due| due.position.cmp(&position)).is_ok();
+        let due: Vec<usize> = (0..PARTITIONS).filter(|place| is_due(&self.partitions[*place])).collect();
+        if !due.is_empty() && !due.contains(&place) {
+            broken!(G3, "{position} is in partition {place}, and its account in {due:?}");
+        }
     }
 
     /// The slot is told that everything before `lsn` is delivered.

@@ -30,6 +30,21 @@ pub struct Summary {
     pub rebuilds: u64,
 }
 
+impl std::ops::Add for Summary {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            transactions: self.transactions + other.transactions,
+            records: self.records + other.records,
+            sessions: self.sessions + other.sessions,
+            faults: self.faults + other.faults,
+            compared: self.compared + other.compared,
+            rebuilds: self.rebuilds + other.rebuilds,
+        }
+    }
+}
+
 pub struct World {
     pub outside: Outside,
     nodes: Vec<Node>,
