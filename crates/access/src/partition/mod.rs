@@ -186,6 +186,11 @@ impl<T> Partition<T> {
         }
         self.read_to = self.read_to.max(record.offset.saturating_add(1));
         let header = record.header;
+        if header.position == Position::ZERO {
+            // It opened a transaction that was only there to be aborted, and names no source that there would have to be
+            // progress of.
+            return;
+        }
         self.meet(header.source);
         let isolation = self.options.isolation;
         let source = self.sources.get_mut(&header.source).expect("it was met");

@@ -1,6 +1,8 @@
 //! The six rules of reading, by number; the third stands apart.
 
 use penstock_access::partition::{Effect, Isolation, Kind, Options, Partition, ProblemKind, RebuildReason, Void};
+use penstock_wire::control::Control;
+use penstock_wire::header::Header;
 use penstock_wire::lsn::{CommitLsn, EndLsn};
 use penstock_wire::progress::Through;
 
@@ -35,6 +37,21 @@ fn rule_1_each_source_has_its_own_order() {
     assert_eq!(read(&mut reader, first).words(), [["one"]]);
     assert_eq!(read(&mut reader, second).words(), [["two"]]);
     assert_eq!((reader.applied(1), reader.applied(2)), (at(1, 50, 8), at(1, 20, 8)));
+}
+
+#[test]
+fn rule_1_a_record_at_position_zero_is_nobodys() {
+    let (mut reader, mut stream) = (rebuild(UNCOMMITTED), Stream::old());
+    let epoch = stream.epoch(1, None, "complete: no rows");
+    let mut nobodys = stream.clone().control(0, Control::epoch(None, String::new()));
+    nobodys.header = Header { end_of_transaction: true, ..Header::default() };
+    stream.offset += 1;
+    let first = stream.commit(10, &["first"]);
+    let given = read(&mut reader, [epoch, nobodys].into_iter().chain(first));
+    assert_eq!((given.words(), given.problems), (vec![vec!["first"]], vec![]));
+    catch_up(&mut reader, &stream);
+    assert!(reader.is_live(), "no progress of a source 0 is waited for");
+    assert_eq!(why(&reader, "a"), None);
 }
 
 #[test]
