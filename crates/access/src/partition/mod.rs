@@ -173,11 +173,6 @@ impl<T> Partition<T> {
         self.phase == Phase::Live
     }
 
-    /// It was read to an end since this began.
-    pub(crate) fn was_at_end(&self) -> bool {
-        self.was_at_end
-    }
-
     /// Takes the next record of the partition. One that was handed in before changes nothing.
     pub fn handle_record(&mut self, record: Record<T>, now: Micros) {
         self.pass(now);

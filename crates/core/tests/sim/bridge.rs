@@ -206,7 +206,7 @@ impl Process {
         let mut bridge = Bridge::new(settings(session), progress, Duration::ZERO);
         if is_first {
             let detail = if load_complete { "complete: empty" } else { "incomplete: a reload follows" };
-            bridge.open_epoch(detail, BEGIN_US, Duration::ZERO);
+            bridge.open_epoch(detail, false, BEGIN_US, Duration::ZERO);
         }
         bridge.load_everything(Duration::ZERO);
         Stage::Stream(Box::new(Streaming::new(bridge, producer, outside.now)))

@@ -118,7 +118,11 @@ impl Checker {
                         let seq = Seq(8 * (1 + event_index));
                         let position = Position { epoch: 1, commit_lsn: CommitLsn::new(commit.lsn), seq };
                         for partition in &mut self.partitions {
-                            partition.due.push(Due { position, what: What::Truncate { table: *table }, is_last: false });
+                            partition.due.push(Due {
+                                position,
+                                what: What::Truncate { table: *table },
+                                is_last: false,
+                            });
                         }
                         event_index += 1;
                     }
