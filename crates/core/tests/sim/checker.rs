@@ -195,7 +195,7 @@ impl Checker {
             broken!(G2, "{position} of partition {place} follows {named}; what can be read before it is {before}");
         }
         partition.last = position;
-        if !is_extra && !partition.due.get(partition.next).is_some_and(|due| due.position == position) {
+        if !is_extra && partition.due.get(partition.next).is_none_or(|due| due.position != position) {
             self.place(position, place);
         }
         let partition = &mut self.partitions[place];
