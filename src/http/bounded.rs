@@ -2,6 +2,7 @@
 //!
 //! A client that sends its request a byte a minute, or never reads the answer, would else hold memory and a descriptor
 //! for ever. Bounds are kept at the socket, below HTTP, so that no state of a request escapes them.
+//! crates/access/src/service/http/bounded.rs is the same, for the consumer, which shares nothing with the bridge: change both.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};

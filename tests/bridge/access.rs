@@ -1,7 +1,19 @@
 //! The consumer on a real topic: what was done in SQL, and what a client is told of it.
+//!
+//! Nothing is waited for that might not come: where a channel is to hear nothing, something that it does hear is done after
+//! it, and comes next.
+
+mod checkpoint;
+mod group;
+mod http;
+mod outage;
+mod points;
+mod program;
+mod revocations;
+mod slow;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_access::account::ClientOptions;
 use penstock_access::authorize::{Answer, Request};
@@ -12,8 +24,8 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::scene::{PATIENCE, Scene};
-use crate::world::wait;
+use crate::scene::{PATIENCE, Scene, world};
+use crate::world::{World, wait};
 
 const ACCOUNT: &str = "00000000-0000-4000-8000-0000000000a0";
 const CLIENT: Uuid = Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_00c1);
@@ -59,40 +71,191 @@ INSERT INTO policies (id, account_id, actor_group_id, resource_id, inserted_at, 
             '00000000-0000-4000-8000-0000000000a2', '00000000-0000-4000-8000-000000000b01', now(), now());
 ";
 
-fn scene() -> Scene {
+/// What the bridge of an access world is told.
+const CAPTURE: &str = "[tables]\ncapture = [\"public.*\"]\n[tables.\"public.accounts\"]\naccount_column = \"id\"\n";
+
+fn schema() -> String {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql/access.sql");
-    let configuration = "[tables]\ncapture = [\"public.*\"]\n[tables.\"public.accounts\"]\naccount_column = \"id\"\n";
-    let scene = Scene::start(&std::fs::read_to_string(schema).expect("the access schema"), configuration);
+    std::fs::read_to_string(schema).expect("the access schema")
+}
+
+fn scene() -> Scene {
+    scene_of(world(&schema(), CAPTURE))
+}
+
+/// Starts the bridge of an access world, and inserts [`ROWS`].
+fn scene_of(world: World) -> Scene {
+    let scene = Scene::of(world);
     scene.sql(ROWS);
     scene
 }
 
-/// A consumer of the scene's topic that has read all of it.
-fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
-    let world = &scene.world;
-    let text = format!(
-        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n[registry]\nurl = {:?}\n[access]\nstale_after = 3\n",
+/// The consumer's configuration: `kafka` and `access` are more lines of those sections.
+fn configuration_text(world: &World, kafka: &str, access: &str) -> String {
+    let stale_after = if access.contains("stale_after") { "" } else { "stale_after = 3" };
+    format!(
+        "[kafka]\nbrokers = [{:?}]\ntopic = {:?}\n{kafka}\n[registry]\nurl = {:?}\n[access]\n{stale_after}\n{access}\n",
         world.bootstrap, world.topic, world.registry_url
-    );
+    )
+}
+
+fn configuration(world: &World, kafka: &str, access: &str) -> Config {
+    config_of(&configuration_text(world, kafka, access))
+}
+
+fn config_of(text: &str) -> Config {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("access.toml");
     std::fs::write(&file, text).expect("write the configuration");
-    let access = runtime.block_on(Access::connect(&Config::load(&file).expect("a configuration")));
-    let access = access.expect("connect");
-    // The policy is what was inserted last.
-    let is_complete = || access.show(ACCOUNT).is_some_and(|show| show.tables["policies"] == 1);
-    wait("the state to be complete", PATIENCE, || is_complete() && access.doubt(ACCOUNT).is_none())
+    Config::load(&file).expect("a configuration")
+}
+
+/// A consumer of the scene's topic that has read all of it.
+fn consumer(scene: &Scene, runtime: &Runtime) -> Access {
+    consumer_with(scene, runtime, "", "")
+}
+
+/// The same with more configuration.
+fn consumer_with(scene: &Scene, runtime: &Runtime, kafka: &str, access: &str) -> Access {
+    complete(scene, connect(&configuration(&scene.world, kafka, access), runtime))
+}
+
+/// A consumer that has only just begun.
+fn connect(config: &Config, runtime: &Runtime) -> Access {
+    runtime.block_on(Access::connect(config)).expect("connect")
+}
+
+/// Waits until everything is read and known.
+fn complete(scene: &Scene, access: Access) -> Access {
+    wait("the state to be complete", PATIENCE, || has_read_all(&access, scene) && access.doubt(ACCOUNT).is_none())
         .unwrap_or_else(|late| panic!("{late}: {:?}\n{}", access.health(), scene.bridge.log()));
     access
 }
 
+/// Every table has as many rows of the account as in Postgres.
+fn has_read_all(access: &Access, scene: &Scene) -> bool {
+    let Some(show) = access.show(ACCOUNT) else { return false };
+    let counts = show.tables.keys().map(|table| {
+        let account = if *table == "accounts" { "id" } else { "account_id" };
+        format!("SELECT '{table}', count(*) FROM {table} WHERE {account} = '{ACCOUNT}'")
+    });
+    let counted = scene.sql(&counts.collect::<Vec<_>>().join(" UNION ALL "));
+    counted.lines().all(|line| {
+        let (table, count) = line.trim().split_once('|').expect("two columns");
+        show.tables[table].to_string() == count
+    })
+}
+
+/// Records that it has read, as its metrics say.
+fn records(access: &Access) -> u64 {
+    let text = access.metrics().text();
+    let line = text.lines().find_map(|line| line.strip_prefix("penstock_access_records_total "));
+    line.expect("the metric").parse().expect("a number")
+}
+
+fn notice(runtime: &Runtime, channel: &mut Channel) -> Option<Notice> {
+    runtime.block_on(async { timeout(PATIENCE, channel.next()).await }).expect("a notice in time")
+}
+
 fn next(runtime: &Runtime, channel: &mut Channel) -> Push {
-    let next = runtime.block_on(async { timeout(PATIENCE, channel.next()).await });
-    match next.expect("a push in time") {
+    match notice(runtime, channel) {
         Some(Notice::Push(message)) => message.push,
         other => panic!("{other:?}"),
     }
 }
+
+/// The next push in short.
+fn told(runtime: &Runtime, channel: &mut Channel) -> String {
+    in_short(&next(runtime, channel))
+}
+
+/// What distinguishes an id of [`ROWS`].
+fn short(id: Uuid) -> String {
+    format!("{:x}", id.as_u128() & 0xffff_ffff)
+}
+
+/// `deleted b01`, `authorize c1 b01`, …
+fn in_short(push: &Push) -> String {
+    match push {
+        Push::ClientInit { resources, .. } => {
+            let ids: Vec<String> = resources.iter().map(|resource| short(resource.id())).collect();
+            format!("init [{}]", ids.join(" "))
+        }
+        Push::ResourceDeleted(id) => format!("deleted {}", short(*id)),
+        Push::ResourceCreatedOrUpdated(resource) => format!("created {}", short(resource.id())),
+        Push::ConfigChanged { .. } => "config".to_owned(),
+        Push::GatewayInit { authorizations, .. } => {
+            let pair = |of: &penstock_access::channel::push::Authorization| {
+                format!("{}-{}", short(of.client_id), short(of.resource_id))
+            };
+            format!("init [{}]", authorizations.iter().map(pair).collect::<Vec<_>>().join(" "))
+        }
+        Push::RejectAccess { client_id, resource_id } => {
+            format!("reject {} {}", short(*client_id), short(*resource_id))
+        }
+        Push::ResourceUpdated(resource) => format!("updated {}", short(resource.id())),
+        Push::AccessAuthorizationExpiryUpdated(of) => {
+            format!("expiry {} {}", short(of.client_id), short(of.resource_id))
+        }
+        Push::AuthorizeFlow { client, resource, .. } => {
+            format!("authorize {} {}", short(client.id), short(resource.id()))
+        }
+        Push::Disconnect { reason } => format!("disconnect {reason:?}"),
+        Push::Stale { reason, .. } => format!("stale {reason:?}"),
+        Push::Fresh { .. } => "fresh".to_owned(),
+        Push::NotAssigned {} => "not assigned".to_owned(),
+    }
+}
+
+/// Everything that a client's channel hears up to the change of its configuration that this makes.
+fn heard_by_client(scene: &Scene, runtime: &Runtime, channel: &mut Channel) -> Vec<String> {
+    scene.sql("UPDATE accounts SET config = jsonb_build_object('search_domain', gen_random_uuid())");
+    let mut heard = Vec::new();
+    loop {
+        match told(runtime, channel) {
+            last if last == "config" => return heard,
+            push => heard.push(push),
+        }
+    }
+}
+
+/// Everything that a gateway's channel hears up to the `init` that this makes it hear, and that.
+fn heard_by_gateway(scene: &Scene, runtime: &Runtime, channel: &mut Channel) -> Vec<String> {
+    scene.sql("UPDATE accounts SET slug = gen_random_uuid()::text");
+    let mut heard = Vec::new();
+    loop {
+        heard.push(told(runtime, channel));
+        if heard.last().is_some_and(|last| last.starts_with("init")) {
+            return heard;
+        }
+    }
+}
+
+/// A row of `flows` for the client, by way of a policy to a resource; ids in short.
+fn insert_flow(id: &str, policy: &str, resource: &str) -> String {
+    let of = |id: &str| format!("'00000000-0000-4000-8000-{id:0>12}'");
+    format!(
+        "INSERT INTO flows (id, account_id, policy_id, client_id, gateway_id, resource_id, token_id,
+             actor_group_membership_id, client_remote_ip, client_user_agent, gateway_remote_ip, expires_at, inserted_at)
+         VALUES ({}, {}, {}, {}, {}, {}, {}, {}, '192.0.2.1', 'a', '192.0.2.2', NULL, now())",
+        of(id),
+        of("a0"),
+        of(policy),
+        of("c1"),
+        of("d1"),
+        of(resource),
+        of("e1"),
+        of("a3"),
+    )
+}
+
+/// A gateway's token is that of its site, which [`ROWS`] lack.
+const GATEWAY_TOKEN: &str = "
+INSERT INTO tokens (id, account_id, type, gateway_group_id, secret_salt, secret_hash, inserted_at, updated_at)
+    VALUES ('00000000-0000-4000-8000-0000000000e2', '00000000-0000-4000-8000-0000000000a0', 'gateway_group',
+            '00000000-0000-4000-8000-0000000000d0', 's', 'h', now(), now());
+UPDATE gateways SET last_used_token_id = '00000000-0000-4000-8000-0000000000e2';
+";
 
 fn authorize(access: &Access, resource: Uuid) -> Answer {
     let flow = Uuid::from_u128(1);

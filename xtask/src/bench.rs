@@ -9,17 +9,21 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use penstock_testbed::artifacts::Cache;
 use serde_json::json;
 
 use crate::database::Database;
-use crate::machine::{self, Purpose};
 use crate::reader::Topic;
-use crate::servers::{Existing, Servers};
+use crate::servers::Servers;
 use crate::{binary, say};
+use run::Rounds;
 
+mod access;
 mod backfill;
+mod rebuild;
 mod reload;
+mod revoke;
+mod run;
+mod scene;
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
@@ -30,6 +34,12 @@ pub enum Options {
     Backfill(backfill::Options),
     /// Load one account again and again, while others change.
     Reload(reload::Options),
+    /// Rebuild the consumer's state from a topic.
+    Rebuild(rebuild::Options),
+    /// Time revocations from their commits to a gateway's channel.
+    Revoke(revoke::Options),
+    /// What an account costs in memory, an answer and a change in time: no servers.
+    Access(access::Options),
 }
 
 /// Options of the drain.
@@ -38,17 +48,8 @@ pub struct Drain {
     /// Transactions of the backlog; each has five row events, a tenth of them updates, a twentieth deletes.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..))]
     transactions: u32,
-    /// Alternating rounds; medians need a few.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
-    rounds: u32,
-    /// Print one JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-    /// Install what is missing without asking.
-    #[arg(long)]
-    yes: bool,
     #[command(flatten)]
-    existing: Existing,
+    rounds: Rounds,
 }
 
 /// One round of the bridge.
@@ -65,16 +66,17 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Options::Drain(options) => drain(options),
         Options::Backfill(options) => backfill::run(options),
         Options::Reload(options) => reload::run(options),
+        Options::Rebuild(options) => rebuild::run(options),
+        Options::Revoke(options) => revoke::run(options),
+        Options::Access(options) => access::run(options),
     }
 }
 
 fn drain(options: &Drain) -> anyhow::Result<ExitCode> {
-    machine::prepare(Purpose::Tests, options.yes)?;
-    let penstock = binary::build()?;
-    let servers = Servers::start(&options.existing, &Cache::from_environment())?;
+    let (penstock, servers) = options.rounds.run.begin()?;
     let database = backlog_database(&servers)?;
-    let folder = tempfile_folder()?;
-    let sources: Vec<Source> = (1..=options.rounds)
+    let folder = run::folder()?;
+    let sources: Vec<Source> = (1..=options.rounds.rounds)
         .map(|round| Source::set_up(&penstock, &servers, &database, folder.path(), round))
         .collect::<anyhow::Result<_>>()?;
     say::line(format!("filling {} transactions …", say::count(u64::from(options.transactions))));
@@ -102,11 +104,6 @@ fn drain(options: &Drain) -> anyhow::Result<ExitCode> {
     }
     report(options, &rounds, &events);
     Ok(ExitCode::SUCCESS)
-}
-
-/// A folder that goes with the value.
-fn tempfile_folder() -> anyhow::Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("penstock-bench-").tempdir().context("making a folder")
 }
 
 fn backlog_database(servers: &Servers) -> anyhow::Result<Database> {
@@ -326,8 +323,5 @@ fn report(options: &Drain, rounds: &[Round], events: &Events) {
         "ratio": ratio,
         "ratio_median": ratio["median"],
     });
-    match options.json {
-        true => println!("{result}"),
-        false => println!("{result:#}"),
-    }
+    options.rounds.run.report(&result);
 }

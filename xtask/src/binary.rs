@@ -1,4 +1,4 @@
-//! The `penstock` binary that the demo runs: built from this workspace, in release, by the cargo that runs us.
+//! The binaries that the demo and the benchmarks run: built from this workspace, in release, by the cargo that runs us.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -26,22 +26,31 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Whether an earlier build left something to start from: then building takes seconds, not minutes.
-pub fn built_before() -> bool {
-    release_folder().join("penstock").is_file()
+/// Whether earlier builds left something to start from: then building takes seconds, not minutes.
+pub fn built_before(names: &[&str]) -> bool {
+    names.iter().all(|name| release_folder().join(name).is_file())
 }
 
-/// Builds the binary; cargo draws its own progress on a terminal.
+/// Builds the bridge; cargo draws its own progress on a terminal.
 pub fn build() -> anyhow::Result<PathBuf> {
+    build_one("penstock")
+}
+
+/// Builds the consumer; likewise.
+pub fn build_access() -> anyhow::Result<PathBuf> {
+    build_one("penstock-access")
+}
+
+fn build_one(name: &str) -> anyhow::Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--release", "--locked", "--package", "penstock", "--bin", "penstock"]);
+    command.args(["build", "--release", "--locked", "--package", name, "--bin", name]);
     if !std::io::stderr().is_terminal() {
         command.arg("--quiet");
     }
     let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status().context("starting cargo")?;
-    ensure!(status.success(), "penstock does not build ({status}); cargo's own message is above");
-    let binary = release_folder().join("penstock");
-    ensure!(binary.is_file(), "cargo built penstock, but {} is not there", binary.display());
+    ensure!(status.success(), "{name} does not build ({status}); cargo's own message is above");
+    let binary = release_folder().join(name);
+    ensure!(binary.is_file(), "cargo built {name}, but {} is not there", binary.display());
     Ok(binary)
 }
 

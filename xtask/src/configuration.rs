@@ -83,7 +83,7 @@ listen = "127.0.0.1:{port}"
 }
 
 /// A TOML basic string. JSON's escapes are all TOML escapes.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -12,6 +12,7 @@ mod bench;
 mod binary;
 mod bridge;
 mod configuration;
+mod consumer;
 mod database;
 mod delays;
 mod demo;

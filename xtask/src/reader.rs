@@ -1,4 +1,5 @@
-//! The reader: a process of its own that follows the change topic with `read_committed` and prints what it sees.
+//! Processes that print lines for as long as we listen: above all the reader, which follows the change topic with
+//! `read_committed` and prints what it sees.
 //!
 //! Invariant: it ends with us, however we end.
 
@@ -52,28 +53,39 @@ pub struct Count {
     pub holes: u64,
 }
 
-/// A running reader.
+/// A process that prints lines.
 #[derive(Debug)]
-pub struct Reader {
+pub struct Follower {
     child: Child,
     input: Option<ChildStdin>,
     log: PathBuf,
 }
 
-impl Reader {
-    /// Starts it; every line it prints goes through `send`, which drops them once it returns false.
-    pub fn start<T: Send + 'static>(
+impl Topic {
+    /// Starts the reader.
+    pub fn follow<T: Send + 'static>(
+        &self,
         binary: &Path,
-        topic: &Topic,
+        log: &Path,
+        lines: Sender<T>,
+        wrap: impl Fn(Option<String>) -> T + Send + 'static,
+    ) -> anyhow::Result<Follower> {
+        Follower::start(self.replay(binary).arg("--follow"), log, lines, wrap)
+    }
+}
+
+impl Follower {
+    /// Starts it; every line it prints goes through `wrap`, and its end as `None`.
+    pub fn start<T: Send + 'static>(
+        follower: &Command,
         log: &Path,
         lines: Sender<T>,
         wrap: impl Fn(Option<String>) -> T + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let replay = topic.replay(binary);
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", include_str!("reader.sh"), "penstock-reader"]).arg(replay.get_program());
-        command.args(replay.get_args()).arg("--follow");
-        for (name, value) in replay.get_envs() {
+        command.args(["-c", include_str!("reader.sh"), "penstock-reader"]).arg(follower.get_program());
+        command.args(follower.get_args());
+        for (name, value) in follower.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
@@ -97,13 +109,13 @@ impl Reader {
         Ok(Self { child, input, log: log.to_owned() })
     }
 
-    /// What it said besides records.
+    /// What it said besides.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }
 }
 
-impl Drop for Reader {
+impl Drop for Follower {
     fn drop(&mut self) {
         self.input = None;
         let _ = self.child.wait();

@@ -131,7 +131,7 @@ fn position(json: &Value) -> anyhow::Result<Position> {
 }
 
 /// `16/B374D848`.
-fn lsn(text: &str) -> Option<u64> {
+pub fn lsn(text: &str) -> Option<u64> {
     let (high, low) = text.split_once('/')?;
     let half = |digits| u32::from_str_radix(digits, 16).ok().map(u64::from);
     Some(half(high)? << 32 | half(low)?)

@@ -265,6 +265,7 @@ fn main() {
         "fold_ms": fold_ms,
         "subscribe_ms": subscribe_ms,
     });
+    let checkpoint = checkpoint(&account);
     drop(account);
 
     let mut account = build(5, &mut writer);
@@ -285,7 +286,38 @@ fn main() {
         "p99_ns": quantile(&authorize_ns, 0.99),
         "share_ok": ok,
     });
-    println!("{:#}", json!({"memory": memory, "authorize": answers, "changes": changes}));
+    println!("{:#}", json!({"memory": memory, "authorize": answers, "changes": changes, "checkpoint": checkpoint}));
+}
+
+/// What a checkpoint of the account costs: copying it, for which everything else waits, and what is done beside.
+fn checkpoint(account: &Account) -> serde_json::Value {
+    let mut copy_ms: Vec<f64> = (0..9)
+        .map(|_| {
+            let started = Instant::now();
+            std::hint::black_box(account.snapshot());
+            started.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    copy_ms.sort_by(f64::total_cmp);
+    let snapshot = account.snapshot();
+    let started = Instant::now();
+    let bytes = postcard::to_stdvec(&snapshot).expect("memory takes everything");
+    let encode_ms = started.elapsed().as_secs_f64() * 1e3;
+    let started = Instant::now();
+    let read: penstock_access::account::snapshot::Snapshot = postcard::from_bytes(&bytes).expect("it was written so");
+    let decode_ms = started.elapsed().as_secs_f64() * 1e3;
+    let started = Instant::now();
+    let restored = Account::restore(account.id(), Arc::new(Options::default()), &read, NOW);
+    let restore_ms = started.elapsed().as_secs_f64() * 1e3;
+    assert_eq!(restored.snapshot(), snapshot);
+    json!({
+        "rows": snapshot.rows.len(),
+        "bytes": bytes.len(),
+        "copy_ms": quantile(&copy_ms, 0.5),
+        "encode_ms": encode_ms,
+        "decode_ms": decode_ms,
+        "restore_ms": restore_ms,
+    })
 }
 
 /// One of those that the client's groups are given, where there are five policies to a resource.

@@ -33,3 +33,37 @@ pub enum Reason {
     /// The source was not heard of for too long, or the reader is behind it.
     Stale,
 }
+
+impl Reason {
+    /// In order.
+    pub const ALL: [Self; 5] = [Self::NotAssigned, Self::Rebuilding, Self::Unproven, Self::Quarantined, Self::Stale];
+
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAssigned => "not_assigned",
+            Self::Rebuilding => "rebuilding",
+            Self::Unproven => "unproven",
+            Self::Quarantined => "quarantined",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_of_json() {
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_value(reason).expect("JSON"), reason.to_string());
+        }
+    }
+}

@@ -9,11 +9,14 @@
 
 pub mod account;
 pub mod authorize;
+pub mod catch_up;
 pub mod change;
 pub mod channel;
+pub mod checkpoint;
 pub mod conditions;
 pub mod coordinates;
 pub mod decode;
+pub mod health;
 pub mod knowledge;
 pub mod limits;
 pub mod partition;
@@ -22,6 +25,7 @@ pub mod replica;
 pub mod rows;
 #[cfg(feature = "kafka")]
 pub mod service;
+pub mod text;
 pub mod version;
 
 mod access;

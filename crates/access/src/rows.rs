@@ -8,11 +8,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 /// Microseconds since 1970-01-01 00:00 UTC; `i64::MAX` and `i64::MIN` are Postgres' infinities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Micros(pub i64);
 
 impl Micros {
@@ -33,7 +34,7 @@ pub fn last_second(expires_at: Option<Micros>) -> Option<i64> {
 }
 
 /// The tables of the access domain, in the order in which parents come before children.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Table {
     Accounts,
     Actors,
@@ -52,14 +53,14 @@ pub enum Table {
 }
 
 /// A row's key within its account: `id`, or of a resource connection both columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RowId {
     Id(Uuid),
     Connection { resource: Uuid, gateway_group: Uuid },
 }
 
 /// A row of any table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Row {
     Account(AccountRow),
     Actor(ActorRow),
@@ -77,7 +78,7 @@ pub enum Row {
     Flow(FlowRow),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccountRow {
     pub live: bool,
     pub slug: Arc<str>,
@@ -86,41 +87,41 @@ pub struct AccountRow {
     pub upstream_dns: Vec<UpstreamDns>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamDns {
     pub protocol: Arc<str>,
     /// As it stands in the row: an address, or an address with a port.
     pub address: Arc<str>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActorRow {
     pub live: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActorGroupRow {
     pub live: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MembershipRow {
     pub actor: Uuid,
     pub group: Uuid,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuthProviderRow {
     pub live: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuthIdentityRow {
     pub live: bool,
     pub provider: Uuid,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenRow {
     pub live: bool,
     /// None: NULL.
@@ -129,7 +130,7 @@ pub struct TokenRow {
     pub expires_at: Option<Micros>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClientRow {
     pub live: bool,
     pub actor: Uuid,
@@ -148,13 +149,13 @@ pub struct ClientRow {
     pub verified: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GatewayGroupRow {
     pub live: bool,
     pub name: Arc<str>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GatewayRow {
     pub live: bool,
     pub group: Uuid,
@@ -166,7 +167,7 @@ pub struct GatewayRow {
     pub coordinates: Option<(f64, f64)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ResourceKind {
     Cidr,
     Ip,
@@ -174,14 +175,14 @@ pub enum ResourceKind {
     Internet,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum IpStack {
     Ipv4Only,
     Ipv6Only,
     Dual,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResourceRow {
     pub live: bool,
     pub name: Arc<str>,
@@ -194,31 +195,32 @@ pub struct ResourceRow {
     pub filters: Arc<[Filter]>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     Tcp,
     Udp,
     Icmp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Filter {
     pub protocol: Protocol,
     /// First and last port, both inclusive; None: all.
     pub ports: Option<(u16, u16)>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyRow {
     pub live: bool,
     pub group: Uuid,
     pub resource: Uuid,
     /// The array as it stands. None: NULL, unchanged, missing or no array, which denies; an element of None: NULL, which
     /// denies; empty: no conditions.
+    #[serde(with = "crate::checkpoint::fields::documents")]
     pub conditions: Option<Arc<[Option<Json>]>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlowRow {
     /// False where a column that is needed could not be read.
     pub live: bool,

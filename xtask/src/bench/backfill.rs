@@ -9,14 +9,12 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use penstock_testbed::artifacts::Cache;
 use serde_json::json;
 
-use super::{Source, spread, tempfile_folder, usage};
+use super::run::{Rounds, folder};
+use super::{Source, spread, usage};
 use crate::database::Database;
-use crate::machine::{self, Purpose};
-use crate::servers::{Existing, Servers};
-use crate::{binary, say};
+use crate::say;
 
 /// Options of the load.
 #[derive(Debug, clap::Args)]
@@ -24,17 +22,8 @@ pub struct Options {
     /// Rows of 20 columns, in four tables.
     #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
     rows: u32,
-    /// Alternating rounds; medians need a few.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
-    rounds: u32,
-    /// Print one JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-    /// Install what is missing without asking.
-    #[arg(long)]
-    yes: bool,
     #[command(flatten)]
-    existing: Existing,
+    rounds: Rounds,
 }
 
 struct Round {
@@ -50,18 +39,16 @@ const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    machine::prepare(Purpose::Tests, options.yes)?;
-    let penstock = binary::build()?;
-    let servers = Servers::start(&options.existing, &Cache::from_environment())?;
+    let (penstock, servers) = options.rounds.run.begin()?;
     let database = super::backlog_database(&servers)?;
-    let folder = tempfile_folder()?;
+    let folder = folder()?;
     say::line(format!("filling {} rows …", say::count(u64::from(options.rows))));
     database.run(&format!("CALL drain_bulk({});", options.rows / 4))?;
     database.run("VACUUM ANALYZE;")?;
     database.run("CHECKPOINT;")?;
     let rows = count(&database)?;
     let mut rounds = Vec::new();
-    for round in 1..=options.rounds {
+    for round in 1..=options.rounds.rounds {
         let copy = copy(&database)?;
         let source = Source::configure(&penstock, &servers, &database, folder.path(), round)?;
         let round = load(&source, copy)?;
@@ -157,8 +144,5 @@ fn report(options: &Options, rounds: &[Round], rows: f64) {
         "share_of_copy": ratio,
         "share_of_copy_median": ratio["median"],
     });
-    match options.json {
-        true => println!("{result}"),
-        false => println!("{result:#}"),
-    }
+    options.rounds.run.report(&result);
 }

@@ -9,17 +9,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use penstock_testbed::artifacts::Cache;
 use serde_json::{Value, json};
 
+use super::Source;
 use super::backfill::{DONE, wait_for};
-use super::{Source, tempfile_folder};
+use super::run::{Run, folder};
 use crate::database::Database;
 use crate::delays::Delays;
-use crate::machine::{self, Purpose};
-use crate::reader::Reader;
-use crate::servers::{Existing, Servers};
-use crate::{binary, say};
+use crate::reader::Follower;
+use crate::say;
 
 /// Options of the reload.
 #[derive(Debug, clap::Args)]
@@ -33,14 +31,8 @@ pub struct Options {
     /// Reloads, one after the other with a pause between.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
     reloads: u32,
-    /// Print one JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-    /// Install what is missing without asking.
-    #[arg(long)]
-    yes: bool,
     #[command(flatten)]
-    existing: Existing,
+    run: Run,
 }
 
 /// The account that is loaded again.
@@ -61,18 +53,16 @@ struct Span {
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    machine::prepare(Purpose::Tests, options.yes)?;
-    let penstock = binary::build()?;
-    let servers = Servers::start(&options.existing, &Cache::from_environment())?;
+    let (penstock, servers) = options.run.begin()?;
     let database = super::backlog_database(&servers)?;
-    let folder = tempfile_folder()?;
+    let folder = folder()?;
     say::line("filling …");
     fill(&database, options.rows)?;
     let source = Source::configure(&penstock, &servers, &database, folder.path(), 1)?;
     let mut bridge = source.start()?;
     wait_for(&source.log, DONE, &mut bridge)?;
     let (send, lines) = channel();
-    let reader = Reader::start(&penstock, &source.topic, &folder.path().join("reader.log"), send, |line| line)?;
+    let reader = source.topic.follow(&penstock, &folder.path().join("reader.log"), send, |line| line)?;
     let mut measured = Measured::default();
     measured.read(&lines, &reader, |_| None)?;
     let began = clock();
@@ -179,7 +169,7 @@ impl Measured {
     fn read(
         &mut self,
         lines: &Receiver<Option<String>>,
-        reader: &Reader,
+        reader: &Follower,
         side: impl Fn(f64) -> Option<Side>,
     ) -> anyhow::Result<()> {
         while let Ok(line) = lines.recv_timeout(PAUSE) {
@@ -236,9 +226,6 @@ fn report(options: &Options, mut measured: Measured, reloads: &[Span]) -> anyhow
         "beside_p99_ms": beside_p99,
         "p99_ratio": beside_p99 / quiet_p99,
     });
-    match options.json {
-        true => println!("{result}"),
-        false => println!("{result:#}"),
-    }
+    options.run.report(&result);
     Ok(())
 }

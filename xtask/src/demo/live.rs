@@ -1,7 +1,9 @@
-//! The demo that is watched: a few transactions a second, each record on a line as it arrives, until Ctrl-C.
+//! The demo that is watched: a few transactions a second, each record on a line as it arrives, and beside them a story
+//! whose statements are shown with what a client's and a gateway's channel are told of them, until Ctrl-C.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use serde_json::Value;
 use super::Options;
 use super::show::Show;
 use super::stage::{News, Stage};
+use super::story::{self, Story};
 use crate::delays::Delays;
 use crate::ledger;
 use crate::limits;
@@ -23,7 +26,7 @@ use crate::workload::Workload;
 const EVENTS_PER_TRANSACTION: f64 = 9.0;
 
 /// Shows records until somebody has seen enough.
-pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(stage: &mut Stage, access: Option<&Path>, options: &Options) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     stage.load()?;
     let committed = ledger::count(&mut stage.questions)?;
@@ -41,6 +44,11 @@ pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
         limits::ACCOUNTS,
         say::duration(started.elapsed())
     ));
+    if let Some(access) = access {
+        stage.questions.run(story::SQL).context("the story's first rows")?;
+        stage.watch(access, story::CLIENT, story::GATEWAY)?;
+        viewer.story = Some(Story::new(stage.database.session()?));
+    }
     addresses(stage);
 
     let sessions = f64::from(u32::try_from(limits::SESSIONS).unwrap_or(1));
@@ -51,7 +59,7 @@ pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
     viewer.rows = 0;
     let mut truncated = Instant::now();
     loop {
-        match viewer.next(stage, show.as_ref())? {
+        match viewer.next(stage, show.as_ref()).and_then(|next| viewer.go_on(next))? {
             Next::End => break,
             // Whoever watched has gone, as `head` does.
             Next::NobodyWatches => show = None,
@@ -62,7 +70,8 @@ pub fn run(stage: &mut Stage, options: &Options) -> anyhow::Result<ExitCode> {
         }
         workload.check()?;
         stage.bridge.check()?;
-        if truncated.elapsed() > limits::LIVE_TRUNCATE_EVERY {
+        // The story has a TRUNCATE of its own, and would be disturbed by another.
+        if viewer.story.is_none() && truncated.elapsed() > limits::LIVE_TRUNCATE_EVERY {
             stage.questions.run("TRUNCATE flows;")?;
             truncated = Instant::now();
         }
@@ -116,6 +125,19 @@ enum Next {
     NobodyWatches,
 }
 
+fn say_all(lines: Vec<String>) -> anyhow::Result<Next> {
+    watched(lines.iter().try_for_each(|line| writeln!(std::io::stdout(), "{line}")))
+}
+
+/// Whether what was printed was seen.
+fn watched(printed: std::io::Result<()>) -> anyhow::Result<Next> {
+    match printed {
+        Ok(()) => Ok(Next::GoOn),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Next::NobodyWatches),
+        Err(error) => Err(error).context("printing"),
+    }
+}
+
 /// Reads, counts and prints.
 #[derive(Debug, Default)]
 struct Viewer {
@@ -123,6 +145,7 @@ struct Viewer {
     rows: u64,
     /// The transaction whose lines are being printed, in its partition, and how many there were.
     current: Option<(u32, Position, usize)>,
+    story: Option<Story>,
 }
 
 impl Viewer {
@@ -136,6 +159,14 @@ impl Viewer {
     fn next(&mut self, stage: &Stage, show: Option<&Show>) -> anyhow::Result<Next> {
         let line = match stage.news.recv_timeout(limits::PACE_EVERY) {
             Ok(News::Line(line)) => line,
+            Ok(News::Push { who, line, at }) => {
+                let json: Value = line.parse().with_context(|| format!("penstock-access printed {line:?}"))?;
+                let Some(story) = &mut self.story else { return Ok(Next::GoOn) };
+                return say_all(story.push(who, &json, at)?);
+            }
+            Ok(News::ChannelEnded(who)) => {
+                bail!("the {}'s channel ended:\n{}", who.as_str(), stage.channels_said())
+            }
             Ok(News::Interrupted) => return Ok(Next::End),
             Ok(News::ReaderEnded) | Err(RecvTimeoutError::Disconnected) => {
                 bail!("the reader ended: {}", stage.reader.said())
@@ -151,10 +182,18 @@ impl Viewer {
             }
         }
         let Some(show) = show else { return Ok(Next::GoOn) };
-        match self.print(&record, &json, show) {
-            Ok(()) => Ok(Next::GoOn),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Next::NobodyWatches),
-            Err(error) => Err(error).context("printing"),
+        if let Next::NobodyWatches = watched(self.print(&record, &json, show))? {
+            return Ok(Next::NobodyWatches);
+        }
+        let lines = self.story.as_mut().map(|story| story.record(&json)).unwrap_or_default();
+        say_all(lines)
+    }
+
+    /// Lets the story go on, unless there is no more to show.
+    fn go_on(&mut self, next: Next) -> anyhow::Result<Next> {
+        match (next, &mut self.story) {
+            (Next::GoOn, Some(story)) => say_all(story.go_on()?),
+            (next, _) => Ok(next),
         }
     }
 

@@ -8,6 +8,7 @@ mod once;
 mod reading;
 mod show;
 mod stage;
+mod story;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -55,6 +56,9 @@ pub struct Options {
     /// Run this penstock instead of building one.
     #[arg(long, value_name = "FILE")]
     pub binary: Option<PathBuf>,
+    /// Run this penstock-access instead of building one.
+    #[arg(long, value_name = "FILE", conflicts_with = "once")]
+    pub access_binary: Option<PathBuf>,
     /// Forget one record that the reader saw: shows that the comparison of --once notices.
     #[arg(long, hide = true, requires = "once")]
     pub forget_one: bool,
@@ -81,6 +85,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         None if std::io::stderr().is_terminal() => steps.run(Voice::Own, binary::build)?,
         None => steps.run(Voice::Silent, binary::build)?,
     };
+    let access_binary = match &options.access_binary {
+        // A measured run is about records only, and the mock broker lacks what a consumer asks of Kafka.
+        _ if options.once || mock => None,
+        Some(binary) => Some(std::path::absolute(binary)?),
+        None if std::io::stderr().is_terminal() => Some(steps.run(Voice::Own, binary::build_access)?),
+        None => Some(steps.run(Voice::Silent, binary::build_access)?),
+    };
     let names = Names::new(options.existing.are_any());
     let trial = match mock {
         true => Some(Trial::start(&binary, &names.topic)?),
@@ -98,7 +109,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut stage = steps.run(Voice::Silent, || Stage::set(servers, &binary, names))?;
     let outcome = match options.once {
         true => once::run(&mut stage, options, mock),
-        false => live::run(&mut stage, options),
+        false => live::run(&mut stage, access_binary.as_deref(), options),
     };
     // Also after a failure, whose own words matter more than those of the clearing up.
     let cleared = stage.clear();
@@ -144,10 +155,14 @@ fn plan(options: &Options, bundles: &[Bundle]) -> Vec<Step> {
             Step::new(format!("fetch {bundle} ({megabytes} MB)"), 15 + megabytes / 4)
         })
         .collect();
-    match (options.binary.is_none(), binary::built_before()) {
+    match (options.binary.is_none(), binary::built_before(&["penstock"])) {
         (true, true) => steps.push(Step::new("build penstock if it changed", 10)),
         (true, false) => steps.push(Step::new("build penstock and librdkafka (once)", 420)),
         (false, _) => {}
+    }
+    if !options.once && options.access_binary.is_none() && !options.mock {
+        let seconds = if binary::built_before(&["penstock-access"]) { 10 } else { 180 };
+        steps.push(Step::new("build penstock-access", seconds));
     }
     if !options.existing.are_all() {
         steps.push(Step::new("start Postgres, Kafka and the schema registry", 15));

@@ -33,6 +33,8 @@ impl Reading {
         loop {
             match next {
                 Ok(News::Line(line)) => self.add(&line)?,
+                // Nobody watches a channel in a measured run.
+                Ok(News::Push { .. } | News::ChannelEnded(_)) => {}
                 Ok(News::Interrupted) => bail!("interrupted; nothing was judged"),
                 Ok(News::ReaderEnded) | Err(RecvTimeoutError::Disconnected) => {
                     bail!("the reader ended: {}", stage.reader.said())

@@ -4,7 +4,7 @@
 //! Invariant: publication and slot exist before the first row, so the load is complete by construction.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -12,13 +12,15 @@ use penstock_testbed::server::{Port, Sandbox};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::reading::now;
 use crate::binary;
 use crate::bridge::Bridge;
 use crate::configuration::Configuration;
+use crate::consumer::{Consumer, Who};
 use crate::database::{Database, Session};
 use crate::ledger;
 use crate::limits;
-use crate::reader::{Reader, Topic};
+use crate::reader::{Follower, Topic};
 use crate::say;
 use crate::servers::Servers;
 
@@ -29,6 +31,10 @@ pub enum News {
     Line(String),
     /// The reader ended.
     ReaderEnded,
+    /// A channel was told something, at an instant in seconds of the machine's clock.
+    Push { who: Who, line: String, at: f64 },
+    /// A channel's process ended.
+    ChannelEnded(Who),
     /// Somebody wants us to end.
     Interrupted,
 }
@@ -38,7 +44,8 @@ pub enum News {
 pub struct Stage {
     // Dropped in this order: each needs those below it.
     /// The reader.
-    pub reader: Reader,
+    pub reader: Follower,
+    channels: Vec<Follower>,
     /// The bridge.
     pub bridge: Bridge,
     /// A session for questions to the ledger.
@@ -51,12 +58,13 @@ pub struct Stage {
     pub binary: PathBuf,
     /// What happens outside.
     pub news: Receiver<News>,
+    sender: Sender<News>,
     /// What has to be removed from servers of others.
     guest: Option<Guest>,
     /// The servers.
     pub servers: Servers,
     names: Names,
-    _folder: Sandbox,
+    folder: Sandbox,
 }
 
 /// What the demo made on servers that are not its own: removed when dropped, however far the demo came.
@@ -151,9 +159,42 @@ impl Stage {
 
         let topic = Topic { configuration };
         let wrap = |line: Option<String>| line.map_or(News::ReaderEnded, News::Line);
-        let reader = Reader::start(binary, &topic, &folder.path().join("reader.log"), sender, wrap)?;
+        let reader = topic.follow(binary, &folder.path().join("reader.log"), sender.clone(), wrap)?;
         let binary = binary.to_owned();
-        Ok(Self { reader, bridge, questions, database, topic, binary, news, guest, servers, names, _folder: folder })
+        Ok(Self {
+            reader,
+            channels: Vec::new(),
+            bridge,
+            questions,
+            database,
+            topic,
+            binary,
+            news,
+            sender,
+            guest,
+            servers,
+            names,
+            folder,
+        })
+    }
+
+    /// Watches a client's and a gateway's channel from now on.
+    pub fn watch(&mut self, penstock_access: &Path, client: &str, gateway: &str) -> anyhow::Result<()> {
+        let folder = self.folder.path();
+        let consumer = Consumer::new(penstock_access, &self.servers, &self.names.topic, folder, "access", false)?;
+        for (who, id) in [(Who::Client, client), (Who::Gateway, gateway)] {
+            let wrap = move |line: Option<String>| match line {
+                Some(line) => News::Push { who, line, at: now() },
+                None => News::ChannelEnded(who),
+            };
+            self.channels.push(consumer.watch(who, id, self.sender.clone(), wrap)?);
+        }
+        Ok(())
+    }
+
+    /// What the channels' processes said besides.
+    pub fn channels_said(&self) -> String {
+        self.channels.iter().map(Follower::said).collect::<Vec<_>>().join("\n")
     }
 
     /// Writes the initial rows.
@@ -174,8 +215,9 @@ impl Stage {
 
     /// Ends everything in order. What is dropped without it ends as well, but not in order.
     pub fn clear(self) -> anyhow::Result<()> {
-        let Self { reader, mut bridge, questions, guest, .. } = self;
+        let Self { reader, channels, mut bridge, questions, guest, folder: _folder, .. } = self;
         drop(questions);
+        drop(channels);
         drop(reader);
         let stopped = if bridge.runs() { bridge.stop() } else { Ok(()) };
         drop(bridge);

@@ -42,6 +42,19 @@ pub enum Ended {
     Unproven,
 }
 
+impl Ended {
+    pub const ALL: [Self; 3] = [Self::AddressChanged, Self::Repointed, Self::Unproven];
+
+    /// A name for counting.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AddressChanged => "address_changed",
+            Self::Repointed => "repointed",
+            Self::Unproven => "unproven",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FlowEntry {
     pub(crate) row: FlowRow,

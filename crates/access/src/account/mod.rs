@@ -34,6 +34,7 @@ use crate::rows::Micros;
 pub mod flows;
 pub mod knowledge;
 pub mod options;
+pub mod parents;
 pub mod show;
 pub mod snapshot;
 pub mod state;
@@ -54,6 +55,7 @@ use deadlines::Due;
 use flows::EndedFlow;
 use knowledge::{Mode, Standing};
 pub use options::{ClientOptions, Options};
+use parents::Orphan;
 use state::{AccountState, PolicyProblem};
 use touched::Touched;
 
@@ -73,6 +75,7 @@ pub struct Account {
     /// The account's own row was live when channels were last compared.
     was_live: bool,
     events: VecDeque<(ChannelId, Event)>,
+    orphans: VecDeque<Orphan>,
 }
 
 impl Account {
@@ -89,6 +92,7 @@ impl Account {
             clock: Micros(i64::MIN),
             was_live: false,
             events: VecDeque::new(),
+            orphans: VecDeque::new(),
         }
     }
 
@@ -125,7 +129,12 @@ impl Account {
     /// pushed before it. `settle` makes the pushes: after each transaction, or in a rebuild after many.
     pub fn apply(&mut self, commit: &Commit, now: Micros) {
         self.handle_time(now);
+        let is_new = commit.position > self.state.position;
         self.state.apply(commit, &mut self.touched);
+        // While rows may be missing it says nothing that one is.
+        if is_new && self.standing.reason().is_none() {
+            self.orphans.extend(self.state.orphans(self.own, commit));
+        }
     }
 
     /// Changes up to `to` may not have been seen, or not in full: compaction took them, or they could not be read. Told
@@ -272,6 +281,11 @@ impl Account {
     /// The next thing in the rows that could not be read, and denies for it.
     pub fn poll_problem(&mut self) -> Option<PolicyProblem> {
         self.state.problems.pop_front()
+    }
+
+    /// The next row that names one which the account does not have.
+    pub fn poll_orphan(&mut self) -> Option<Orphan> {
+        self.orphans.pop_front()
     }
 
     /// Whether a client may reach a resource now, and if so by which flow. Changes nothing: see `announce`.

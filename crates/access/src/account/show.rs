@@ -68,6 +68,14 @@ impl Account {
     }
 }
 
+impl Account {
+    /// What resources are called, live or not.
+    pub fn resource_names(&self) -> BTreeMap<Uuid, Arc<str>> {
+        let all = self.state.resources.in_order().into_iter();
+        all.map(|(id, held)| (id, Arc::clone(&held.row.row.name))).collect()
+    }
+}
+
 fn allowed(view: &View<'_>, client: Uuid) -> Vec<Uuid> {
     view.asker(client).map_or(Vec::new(), |asker| view.allowed(&asker).into_iter().collect())
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use penstock_wire::position::Position;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::account::entries::{AddressSince, ClientEntry, GatewayEntry, PolicyEntry, ResourceEntry};
@@ -21,9 +22,10 @@ use crate::rows::{
 };
 
 /// All that an account's state is made of.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The last transaction that is in it.
+    #[serde(with = "crate::checkpoint::fields::position")]
     pub position: Position,
     /// By table, parents first, and by key.
     pub rows: Vec<RowState>,
@@ -32,35 +34,37 @@ pub struct Snapshot {
 }
 
 /// A row as it is held.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RowState {
     pub table: Table,
     pub id: RowId,
     /// Of the row's version.
+    #[serde(with = "crate::checkpoint::fields::position")]
     pub position: Position,
     pub row: Row,
     pub history: History,
 }
 
 /// What a row does not tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum History {
     None,
     /// Where a resource's address, type or IP stack changed last; `loaded`: where a load first showed it.
     Resource {
+        #[serde(with = "crate::checkpoint::fields::position")]
         address_since: Position,
         loaded: bool,
     },
     Flow(FlowHistory),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FlowHistory {
     Ended,
     /// Its insert was seen, and it is not over.
-    Inserted(Position),
+    Inserted(#[serde(with = "crate::checkpoint::fields::position")] Position),
     /// A load showed it, and it is not over.
-    Loaded(Position),
+    Loaded(#[serde(with = "crate::checkpoint::fields::position")] Position),
 }
 
 impl Account {

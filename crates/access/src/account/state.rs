@@ -28,6 +28,8 @@ use crate::rows::{
 pub struct PolicyProblem {
     pub policy: Uuid,
     pub problem: conditions::Problem,
+    /// Where the policy's row stands.
+    pub position: Position,
 }
 
 /// See the module's documentation.
@@ -133,7 +135,11 @@ impl AccountState {
                 let replaced = self.replace(id, Some(entry), position, touched);
                 if replaced {
                     touched.policies.insert(id);
-                    self.problems.extend(problems.into_iter().map(|problem| PolicyProblem { policy: id, problem }));
+                    self.problems.extend(problems.into_iter().map(|problem| PolicyProblem {
+                        policy: id,
+                        problem,
+                        position,
+                    }));
                 }
                 replaced
             }
@@ -266,7 +272,7 @@ impl AccountState {
         };
     }
 
-    fn position_of(&self, table: Table, id: Uuid) -> Option<Position> {
+    pub(super) fn position_of(&self, table: Table, id: Uuid) -> Option<Position> {
         match table {
             Table::Accounts => self.accounts.held(id).map(|held| held.position),
             Table::Actors => self.actors.held(id).map(|held| held.position),

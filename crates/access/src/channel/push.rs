@@ -74,6 +74,42 @@ pub enum Push {
     NotAssigned {},
 }
 
+impl Push {
+    /// Names of all pushes.
+    pub const NAMES: [&str; 12] = [
+        "init",
+        "resource_deleted",
+        "resource_created_or_updated",
+        "config_changed",
+        "reject_access",
+        "resource_updated",
+        "access_authorization_expiry_updated",
+        "authorize_flow",
+        "disconnect",
+        "stale",
+        "fresh",
+        "not_assigned",
+    ];
+
+    /// Its name, as in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ClientInit { .. } | Self::GatewayInit { .. } => "init",
+            Self::ResourceDeleted(_) => "resource_deleted",
+            Self::ResourceCreatedOrUpdated(_) => "resource_created_or_updated",
+            Self::ConfigChanged { .. } => "config_changed",
+            Self::RejectAccess { .. } => "reject_access",
+            Self::ResourceUpdated(_) => "resource_updated",
+            Self::AccessAuthorizationExpiryUpdated(_) => "access_authorization_expiry_updated",
+            Self::AuthorizeFlow { .. } => "authorize_flow",
+            Self::Disconnect { .. } => "disconnect",
+            Self::Stale { .. } => "stale",
+            Self::Fresh { .. } => "fresh",
+            Self::NotAssigned {} => "not_assigned",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Authorization {
     pub client_id: Uuid,
@@ -147,6 +183,13 @@ struct Lsn(penstock_wire::lsn::CommitLsn);
 impl Serialize for Lsn {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
+    }
+}
+
+/// As positions are written in text: `epoch:commit LSN:seq`.
+impl std::fmt::Display for JsonPosition {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}:{}:{}", self.epoch, self.commit_lsn.0, self.seq)
     }
 }
 

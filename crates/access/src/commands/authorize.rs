@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use penstock_access::authorize::Request;
-use penstock_access::service::Access;
-use serde_json::json;
+use penstock_access::service::{Access, Config};
+use penstock_access::text;
 use uuid::Uuid;
 
 use super::Wait;
@@ -32,8 +32,9 @@ pub(crate) struct Authorize {
     wait: Wait,
 }
 
-pub(crate) async fn run(access: &Access, options: &Authorize) -> Result<ExitCode, Box<dyn Error>> {
-    options.wait.ready(access).await;
+pub(crate) async fn run(config: &Config, options: &Authorize) -> Result<ExitCode, Box<dyn Error>> {
+    let access = Access::connect(&config.clone().for_a_look()).await?;
+    options.wait.ready(&access).await;
     let token = options.token.or_else(|| access.look(|replica| replica.last_used_token(options.client)));
     let Some(token) = token else {
         return Err("the client's row names no token that was last used: give one with --token".into());
@@ -48,7 +49,13 @@ pub(crate) async fn run(access: &Access, options: &Authorize) -> Result<ExitCode
     let answer = access.authorize(&request);
     match options.json {
         true => println!("{}", serde_json::to_string(&answer)?),
-        false => println!("{:#}", json!(answer)),
+        false => {
+            let client = options.client;
+            let names =
+                access.look(|replica| replica.account_of_client(client).map(|account| account.resource_names()));
+            print!("{}", text::answer(&answer, &names.unwrap_or_default()));
+        }
     }
+    access.close().await;
     Ok(ExitCode::SUCCESS)
 }

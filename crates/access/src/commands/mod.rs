@@ -1,6 +1,9 @@
 //! The program's commands, one a file.
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the program has the clock and the files")]
 
 pub(crate) mod authorize;
+pub(crate) mod bar;
+pub(crate) mod rebuild;
 pub(crate) mod show;
 pub(crate) mod watch;
 
@@ -18,12 +21,14 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Waits until everything can be answered for, or for so long: what cannot be then says so itself.
+    /// Waits until all partitions can be answered for, or for so long: what cannot be then says so itself.
     async fn ready(&self, access: &Access) {
         let begun = tokio::time::Instant::now();
-        let is_ready = |health: &penstock_access::service::Health| health.partitions > 0 && health.is_ready();
-        while !is_ready(&access.health()) && begun.elapsed() < Duration::from_secs(self.wait) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let ready = async {
+            while !access.health().is_ready() && begun.elapsed() < Duration::from_secs(self.wait) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        bar::beside(access, ready).await;
     }
 }

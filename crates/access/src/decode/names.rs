@@ -34,7 +34,8 @@ impl Names {
         Table::ALL.into_iter().find(|candidate| schema == self.schema && table == self.name(*candidate))
     }
 
-    fn name(&self, table: Table) -> &str {
+    /// What a table is called in Postgres.
+    pub(crate) fn name(&self, table: Table) -> &str {
         self.renamed.get(&table).map_or(table.name(), String::as_str)
     }
 

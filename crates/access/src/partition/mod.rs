@@ -18,6 +18,7 @@
 mod chain;
 mod claims;
 mod doubts;
+mod figures;
 mod knowledge;
 mod output;
 mod record;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use penstock_wire::position::Position;
 use penstock_wire::progress::Progress;
 use penstock_wire::reload::Scope;
+use serde::{Deserialize, Serialize};
 
 pub use output::{Learned, Output, Problem, ProblemKind, Rebuild, RebuildReason, Void};
 pub use record::{Kind, Record};
@@ -48,7 +50,7 @@ use source::{Source, begin_of_epoch};
 use transaction::Held;
 
 /// Which records Kafka hands out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Isolation {
     /// Those of committed Kafka transactions.
     ReadCommitted,

@@ -52,6 +52,21 @@ pub enum RebuildReason {
     TopicReplaced,
 }
 
+impl RebuildReason {
+    /// Names of all reasons, for counting.
+    pub const NAMES: [&str; 4] = ["compacted", "voided", "too_slow", "topic_replaced"];
+
+    /// Which of [`RebuildReason::NAMES`] it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Compacted { .. } => "compacted",
+            Self::Voided(_) => "voided",
+            Self::TooSlow => "too_slow",
+            Self::TopicReplaced => "topic_replaced",
+        }
+    }
+}
+
 /// Positions of a source that a later epoch has declared void: those above `after`, in epochs below `epoch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Void {

@@ -34,6 +34,7 @@ use crate::account::{self, Account};
 use crate::authorize::{Answer, NewFlow, Request};
 use crate::channel::{Event, Refusal};
 use crate::decode::Names;
+use crate::health::Health;
 use crate::knowledge::Reason;
 use crate::partition::{self, ResumePoint};
 use crate::rows::Micros;
@@ -253,6 +254,11 @@ impl Replica {
         }
     }
 
+    /// The account that a client's row is in, as far as it is known here.
+    pub fn account_of_client(&self, client: Uuid) -> Option<&Account> {
+        self.holder_of(client, Account::has_client)
+    }
+
     /// The token that a client's row was last used with.
     pub fn last_used_token(&self, client: Uuid) -> Option<Uuid> {
         self.holder_of(client, Account::has_client)?.last_used_token(client)
@@ -312,6 +318,12 @@ impl Replica {
     pub fn assigned(&self) -> Vec<u32> {
         let assigned = self.shares.iter().filter(|(_, share)| share.reading.is_some());
         assigned.map(|(number, _)| *number).collect()
+    }
+
+    /// The figures of one assigned partition; of one that is not, none.
+    pub fn health(&self, partition: u32, now: Micros) -> Health {
+        let serve_stale = self.common.options.serve_stale;
+        self.shares.get(&partition).map_or_else(Health::default, |share| share.health(serve_stale, now))
     }
 
     /// What a later instance needs to go on with a partition; None where that cannot be told now.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use penstock_wire::position::Position;
 
+use crate::account::parents::Orphan;
 use crate::account::state::PolicyProblem;
 use crate::{decode, partition};
 
@@ -32,8 +33,50 @@ pub enum ProblemKind {
     Columns { id: u32, problem: decode::Problem },
     #[error("policy {} of account {account}: {}", problem.policy, problem.problem)]
     Policy { account: Arc<str>, problem: PolicyProblem },
+    #[error(
+        "a row of {} names a row of {} that account {account} does not have: it grants nothing",
+        orphan.table.name(),
+        orphan.parent.name()
+    )]
+    Orphan { account: Arc<str>, orphan: Orphan },
     #[error("account {account} has rows in the sources {first} and {second}: nothing is granted in it")]
     TwoSources { account: Arc<str>, first: u16, second: u16 },
+}
+
+impl ProblemKind {
+    /// Names of all kinds, for counting.
+    pub const NAMES: [&str; 12] = [
+        "lost",
+        "undecodable",
+        "dead_letter",
+        "no_header",
+        "large_transaction",
+        "no_entry",
+        "row",
+        "schema",
+        "columns",
+        "policy",
+        "two_sources",
+        "orphan",
+    ];
+
+    /// Which of [`ProblemKind::NAMES`] it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reading(partition::ProblemKind::Lost { .. }) => "lost",
+            Self::Reading(partition::ProblemKind::Undecodable { .. }) => "undecodable",
+            Self::Reading(partition::ProblemKind::DeadLetter { .. }) => "dead_letter",
+            Self::Reading(partition::ProblemKind::NoHeader { .. }) => "no_header",
+            Self::Reading(partition::ProblemKind::LargeTransaction { .. }) => "large_transaction",
+            Self::Reading(partition::ProblemKind::NoEntry { .. }) => "no_entry",
+            Self::Row { .. } => "row",
+            Self::Schema { .. } => "schema",
+            Self::Columns { .. } => "columns",
+            Self::Policy { .. } => "policy",
+            Self::TwoSources { .. } => "two_sources",
+            Self::Orphan { .. } => "orphan",
+        }
+    }
 }
 
 impl From<partition::Problem> for Problem {

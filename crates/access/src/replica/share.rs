@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use penstock_wire::account::GLOBAL;
 use penstock_wire::position::Position;
+use serde::{Deserialize, Serialize};
 
 use super::channels::{Channel, Subscriber};
 use super::problem::{Problem, ProblemKind};
@@ -13,6 +14,7 @@ use crate::account::Account;
 use crate::account::snapshot::Snapshot;
 use crate::change::{Action, Change, Commit};
 use crate::decode::Event;
+use crate::health::Health;
 use crate::knowledge::{Knowledge, Reason};
 use crate::partition::{Effect, Entry, Learned, Output as Read, Partition, Rebuild, ResumePoint, Transaction, Void};
 use crate::rows::{Micros, RowId, Table};
@@ -24,7 +26,7 @@ const NOBODY: &str = "";
 pub type Reading = Partition<Event>;
 
 /// An account as a later instance goes on with it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     pub account: Arc<str>,
     /// The source that its rows come from.
@@ -164,6 +166,27 @@ impl Share {
         }
     }
 
+    pub(super) fn health(&self, serve_stale: bool, now: Micros) -> Health {
+        let Some(reading) = &self.reading else { return Health::default() };
+        let mut unavailable = BTreeMap::new();
+        for reason in self.accounts.keys().filter_map(|account| self.doubt(account, serve_stale, now)) {
+            *unavailable.entry(reason).or_default() += 1;
+        }
+        Health {
+            partitions: 1,
+            rebuilding: usize::from(!reading.is_live()),
+            catching_up: None,
+            stale: usize::from(reading.is_live() && !reading.is_fresh(now)),
+            quarantined: usize::from(reading.is_quarantined()),
+            accounts: self.accounts.len(),
+            unavailable,
+            as_of: reading.as_of(),
+            applied_ms: reading.applied_ms(),
+            held_bytes: reading.held_bytes(),
+            has_stopped: false,
+        }
+    }
+
     /// Why rows of accounts that were never met may be in the partition; None: none are.
     pub(super) fn blindness(&self, serve_stale: bool, now: Micros) -> Option<Reason> {
         self.doubt(NOBODY, serve_stale, now)
@@ -216,10 +239,7 @@ impl Share {
         while let Some(flow) = held.account.poll_ended_flow() {
             common.outputs.push_back(Output::EndedFlow { account: Arc::clone(&id), flow });
         }
-        while let Some(problem) = held.account.poll_problem() {
-            let kind = ProblemKind::Policy { account: Arc::clone(&id), problem };
-            common.report(self.number, None, None, kind);
-        }
+        tell_problems(held, self.number, &id, &[], common);
         let deadline = held.account.next_deadline();
         if deadline != held.deadline {
             if let Some(before) = std::mem::replace(&mut held.deadline, deadline) {
@@ -291,8 +311,9 @@ impl Share {
         let time_us = time_ms.saturating_mul(1000);
         if everyone.is_empty() {
             for (id, entries) in accounts {
+                let offsets = offsets(&entries);
                 let changes = self.changes(&id, source, entries, common);
-                self.commit(&id, source, Commit { position, time_us, changes }, common, now);
+                self.commit(&id, source, Commit { position, time_us, changes }, &offsets, common, now);
             }
             return;
         }
@@ -304,8 +325,9 @@ impl Share {
         for (id, mut entries) in accounts {
             entries.extend(everyone.iter().cloned());
             entries.sort_by_key(|entry| entry.position);
+            let offsets = offsets(&entries);
             let changes = self.changes(&id, source, entries, common);
-            self.commit(&id, source, Commit { position, time_us, changes }, common, now);
+            self.commit(&id, source, Commit { position, time_us, changes }, &offsets, common, now);
         }
     }
 
@@ -343,11 +365,19 @@ impl Share {
         changes
     }
 
-    fn commit(&mut self, id: &Arc<str>, source: u16, commit: Commit, common: &mut Common, now: Micros) {
+    fn commit(
+        &mut self,
+        id: &Arc<str>,
+        source: u16,
+        commit: Commit,
+        offsets: &Offsets,
+        common: &mut Common,
+        now: Micros,
+    ) {
         if **id == *GLOBAL {
             return;
         }
-        let position = commit.position;
+        let (position, number) = (commit.position, self.number);
         let unseen_to = self.reading.as_ref().map_or(Position::ZERO, |reading| {
             reading.unseen_to(source, id, |schema, table| {
                 matches!(common.names.table(schema, table), Some(Table::Resources | Table::Flows))
@@ -363,7 +393,8 @@ impl Share {
         if first != source {
             if !std::mem::replace(&mut held.is_mixed, true) {
                 let kind = ProblemKind::TwoSources { account: Arc::clone(id), first, second: source };
-                common.report(self.number, None, Some((source, position)), kind);
+                let offset = offsets.first().map(|(_, offset)| *offset);
+                common.report(self.number, offset, Some((source, position)), kind);
                 self.learn(id, common, now);
             }
             return;
@@ -371,7 +402,30 @@ impl Share {
         held.account.note_unseen(unseen_to);
         held.account.apply(&commit, now);
         held.account.settle(now);
+        tell_problems(held, number, id, offsets, common);
         self.drain(id, common, now);
+    }
+}
+
+/// Where the rows of a commit stand, by position.
+type Offsets = [(Position, i64)];
+
+fn offsets(entries: &[Entry<Event>]) -> Vec<(Position, i64)> {
+    entries.iter().map(|entry| (entry.position, entry.offset)).collect()
+}
+
+/// Takes what is wrong with an account's rows. `offsets`: of those that came just now, in order; of others there is none.
+fn tell_problems(held: &mut Held, partition: u32, id: &Arc<str>, offsets: &Offsets, common: &mut Common) {
+    let mut tell = |position: Position, kind| {
+        let at = offsets.binary_search_by_key(&position, |(position, _)| *position);
+        let offset = at.ok().and_then(|at| offsets.get(at)).map(|(_, offset)| *offset);
+        common.report(partition, offset, held.source.map(|source| (source, position)), kind);
+    };
+    while let Some(problem) = held.account.poll_problem() {
+        tell(problem.position, ProblemKind::Policy { account: Arc::clone(id), problem });
+    }
+    while let Some(orphan) = held.account.poll_orphan() {
+        tell(orphan.position, ProblemKind::Orphan { account: Arc::clone(id), orphan });
     }
 }
 

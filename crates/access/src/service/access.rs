@@ -1,7 +1,9 @@
 //! What a service uses.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -9,12 +11,15 @@ use penstock_wire::partition::Partitioner;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::checkpoint::Keeper;
 use super::config::Config;
 use super::engine::{Next, Shared};
 use super::error::ConnectError;
+use super::http::{self, Server};
 use super::metrics::Metrics;
 use super::reader::Reader;
 use super::registry::Registry;
+use super::reports::Report;
 use super::{kafka, now};
 use crate::account::ClientOptions;
 use crate::account::flows::EndedFlow;
@@ -22,6 +27,8 @@ use crate::account::show::Show;
 use crate::authorize::{Answer, NewFlow, Request};
 use crate::channel::Refusal;
 use crate::channel::push::Message;
+use crate::checkpoint::Basis;
+use crate::health::Health;
 use crate::knowledge::Reason;
 use crate::partition;
 use crate::replica::{Options, Replica, Subscriber};
@@ -34,6 +41,7 @@ pub struct Access(Arc<Owner>);
 struct Owner {
     shared: Arc<Shared>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    http: Option<Server>,
 }
 
 /// What a channel hears.
@@ -55,24 +63,6 @@ pub struct Channel {
 /// Flows that have ended for good, as they end: their rows should be deleted.
 #[derive(Debug)]
 pub struct EndedFlows(Arc<Shared>);
-
-/// How an instance is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    pub partitions: usize,
-    /// Those that are read from their beginning.
-    pub rebuilding: usize,
-    pub accounts: usize,
-    /// Accounts that are not answered for, by reason.
-    pub unavailable: BTreeMap<Reason, usize>,
-}
-
-impl Health {
-    /// Every account can be answered for.
-    pub fn is_ready(&self) -> bool {
-        self.rebuilding == 0 && self.unavailable.is_empty()
-    }
-}
 
 impl Access {
     /// Begins to read. Returns when the brokers have answered, long before the state is complete: see [`Access::health`].
@@ -138,29 +128,23 @@ impl Access {
 
     /// How it is.
     pub fn health(&self) -> Health {
-        let engine = self.0.shared.lock();
-        let (replica, now) = (&engine.replica, now());
-        let assigned = replica.assigned();
-        let is_rebuilding = |partition: &&u32| replica.reading(**partition).is_some_and(|reading| !reading.is_live());
-        let mut unavailable = BTreeMap::new();
-        let mut accounts = 0;
-        for account in replica.accounts() {
-            accounts += 1;
-            if let Some(reason) = replica.doubt(account.id(), now) {
-                *unavailable.entry(reason).or_insert(0) += 1;
-            }
-        }
-        Health {
-            partitions: assigned.len(),
-            rebuilding: assigned.iter().filter(is_rebuilding).count(),
-            accounts,
-            unavailable,
-        }
+        self.0.shared.health()
     }
 
-    /// For `/metrics`.
+    /// The newest things that were wrong with what was read, oldest first; all of them are in the log.
+    pub fn reports(&self) -> Vec<Report> {
+        self.0.shared.lock().reports.kept()
+    }
+
+    /// For `/metrics`: as of now.
     pub fn metrics(&self) -> &Metrics {
+        self.0.shared.health();
         &self.0.shared.metrics
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are served: with port 0 configured, the one that was given.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.0.http.as_ref().map(Server::address)
     }
 
     /// Ends reading, leaves the group, and closes all channels. Clones are of no further use.
@@ -186,6 +170,16 @@ impl Owner {
         if let Some(Err(panic)) = thread.map(JoinHandle::join) {
             tracing::error!(?panic, "the reader's thread has panicked");
         }
+    }
+}
+
+/// Tells that the reader's thread has ended unasked: it panicked.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let asked = self.0.lock().stopped;
+        self.0.has_ended.store(!asked, Ordering::Relaxed);
     }
 }
 
@@ -243,12 +237,14 @@ impl Drop for EndedFlows {
 }
 
 fn connect(config: &Config) -> Result<Access, ConnectError> {
+    // First, because it is told best before anything was begun.
+    let listener = config.http.as_ref().map(http::bind).transpose()?;
     let metrics = Metrics::new();
     let progress = kafka::progress(config)?;
     let registry = Registry::new(&config.registry)?;
     let partitions = kafka::partitions(&progress, &config.kafka.topic)?;
     let settings = kafka::settings(config)?;
-    let replica = Replica::new(Options {
+    let options = Options {
         account: config.access.account(),
         partition: partition::Options {
             isolation: config.isolation(),
@@ -258,8 +254,10 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
         },
         names: config.access.names(),
         partitions: Partitioner::new(partitions).expect("a topic has at least one partition"),
-    });
-    let shared = Arc::new(Shared::new(replica, metrics));
+    };
+    let keeper = Keeper::open(&config.checkpoint, Basis::new(&config.kafka.topic, &options))?;
+    let replica = Replica::new(options);
+    let shared = Arc::new(Shared::new(&config.kafka.topic, replica, metrics));
     let changes = kafka::changes(config, &shared)?;
     kafka::begin(config, &changes, partitions, &shared)?;
     let began = Instant::now();
@@ -269,6 +267,7 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
         progress,
         registry,
         topic: config.kafka.topic.clone(),
+        keeper,
         ends: BTreeMap::new(),
         progress_schemas: BTreeMap::new(),
         committed: began,
@@ -276,7 +275,13 @@ fn connect(config: &Config) -> Result<Access, ConnectError> {
         told: began,
         records: 0,
     };
-    let thread = std::thread::Builder::new().name("penstock-access".to_owned()).spawn(move || reader.run());
+    let ending = Ending(Arc::clone(&shared));
+    let thread = std::thread::Builder::new().name("penstock-access".to_owned()).spawn(move || {
+        let _ending = ending;
+        reader.run();
+    });
     let thread = std::sync::Mutex::new(Some(thread.map_err(ConnectError::Thread)?));
-    Ok(Access(Arc::new(Owner { shared, thread })))
+    let mut owner = Owner { shared, thread, http: None };
+    owner.http = listener.map(|listener| Server::start(listener, Arc::clone(&owner.shared))).transpose()?;
+    Ok(Access(Arc::new(owner)))
 }

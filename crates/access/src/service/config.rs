@@ -1,7 +1,9 @@
 //! How a service reads the topic.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,6 +21,18 @@ pub struct Config {
     pub registry: RegistryConfig,
     #[serde(default)]
     pub access: AccessConfig,
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
+    /// Without it nothing is served.
+    pub http: Option<HttpConfig>,
+}
+
+/// `/metrics`, `/healthz` and `/readyz`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address and port, such as `127.0.0.1:9465`. There is no login: who connects may read it.
+    pub listen: SocketAddr,
 }
 
 /// The topic, and which part of it is read.
@@ -67,6 +81,22 @@ pub struct RegistryConfig {
     pub url: String,
     pub user: Option<String>,
     pub password: Option<String>,
+}
+
+/// What is kept so that a restart reads only what is new.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// A folder that no other instance uses; created if need be. None: every start reads the topic from its beginning.
+    pub folder: Option<PathBuf>,
+    /// Seconds between two checkpoints of a partition. The last one is written when the instance is closed.
+    pub every: NonZeroU32,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { folder: None, every: NonZeroU32::new(60).expect("it is not zero") }
+    }
 }
 
 /// What the rules leave open. Times are seconds.
@@ -135,6 +165,17 @@ impl Config {
     /// The progress topic's name.
     pub fn progress_topic(&self) -> String {
         self.kafka.progress_topic.clone().unwrap_or_else(|| format!("{}.progress", self.kafka.topic))
+    }
+
+    /// The same topic for a look from outside, beside a service that runs with this configuration: reads every partition
+    /// without a part in the service's group, and serves nothing.
+    pub fn for_a_look(mut self) -> Self {
+        self.kafka.assignment = Assignment::All;
+        self.kafka.group.push_str(".look");
+        self.http = None;
+        // The service has its folder for itself.
+        self.checkpoint = CheckpointConfig::default();
+        self
     }
 
     pub(super) fn isolation(&self) -> Isolation {

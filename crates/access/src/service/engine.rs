@@ -1,15 +1,19 @@
 //! The replica behind its lock, and what is handed out from it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::metrics::Metrics;
 use super::now;
+use super::reports::Reports;
 use crate::account::flows::EndedFlow;
+use crate::catch_up::CatchUp;
 use crate::channel::push::{DisconnectReason, Message, Push};
 use crate::channel::{Event, Refusal};
+use crate::health::Health;
 use crate::replica::{Channel, Output, Replica, Subscriber};
 use crate::rows::Micros;
 
@@ -23,6 +27,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Something was put into the queue of ended flows.
     pub(super) flows_ended: Notify,
+    /// The reader's thread has ended unasked.
+    pub(super) has_ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -31,12 +37,25 @@ pub(super) struct Engine {
     feeds: BTreeMap<u64, Feed>,
     by_channel: BTreeMap<Channel, u64>,
     last_feed: u64,
-    /// Partitions that have to be read from their beginning before any record of them counts.
-    pub(super) to_read: BTreeSet<u32>,
+    /// Partitions that have to be begun before any record of them counts.
+    pub(super) to_read: BTreeMap<u32, Begin>,
+    pub(super) catch_up: CatchUp,
     /// Filled while somebody takes them.
     pub(super) ended_flows: Option<VecDeque<(Arc<str>, EndedFlow)>>,
     pub(super) stopped: bool,
+    pub(super) reports: Reports,
     pushed: u64,
+}
+
+/// Where a partition is to be read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Where its checkpoint ends, if there is one that fits.
+    Kept,
+    /// Its first record.
+    First,
+    /// An offset, behind what the replica was given from a checkpoint.
+    At(i64),
 }
 
 /// What waits for one channel's reader.
@@ -67,18 +86,21 @@ pub(super) enum Next {
 }
 
 impl Shared {
-    pub(super) fn new(replica: Replica, metrics: Metrics) -> Self {
+    /// Of a replica of `topic`.
+    pub(super) fn new(topic: &str, replica: Replica, metrics: Metrics) -> Self {
         let engine = Engine {
             replica,
             feeds: BTreeMap::new(),
             by_channel: BTreeMap::new(),
             last_feed: 0,
-            to_read: BTreeSet::new(),
+            to_read: BTreeMap::new(),
+            catch_up: CatchUp::default(),
             ended_flows: None,
             stopped: false,
+            reports: Reports::of_topic(topic),
             pushed: 0,
         };
-        Self { engine: Mutex::new(engine), metrics, flows_ended: Notify::new() }
+        Self { engine: Mutex::new(engine), metrics, flows_ended: Notify::new(), has_ended: AtomicBool::new(false) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Engine> {
@@ -102,19 +124,39 @@ impl Shared {
             let delay_us = now.0.saturating_sub(commit_ms.saturating_mul(1000)).max(0);
             self.metrics.delay(delay_us as f64 / 1e6);
         }
-        self.metrics.applied.set(commit_ms as f64 / 1e3);
+    }
+
+    /// How things are now; the metrics are told as well. Takes the lock for one partition at a time.
+    pub(super) fn health(&self) -> Health {
+        let mut health = Health { has_stopped: self.has_ended.load(Ordering::Relaxed), ..Health::default() };
+        let assigned = self.lock().replica.assigned();
+        for partition in assigned {
+            health.add(&self.lock().replica.health(partition, now()));
+        }
+        let channels = {
+            let engine = self.lock();
+            health.catching_up = engine.catch_up.figures(now());
+            engine.replica.channels()
+        };
+        self.metrics.sample(&health, channels);
+        health
     }
 
     pub(super) fn hand_out(&self, engine: &mut Engine) {
         while let Some(output) = engine.replica.poll_output() {
             match output {
                 Output::Channel { channel, event } => {
-                    self.metrics.pushed(&event);
+                    if let Event::Push(message) = &event {
+                        self.metrics.pushed(&message.push);
+                    }
                     engine.pushed += 1;
-                    engine.tell(channel, event);
+                    if engine.tell(channel, event) {
+                        self.metrics.queue_overflowed();
+                    }
                 }
                 Output::EndedFlow { account, flow } => {
                     tracing::debug!(account = &*account, flow = %flow.id, why = ?flow.why, "a flow has ended");
+                    self.metrics.flow_ended(flow.why);
                     if let Some(queue) = &mut engine.ended_flows {
                         queue.push_back((account, flow));
                         self.flows_ended.notify_one();
@@ -122,18 +164,12 @@ impl Shared {
                 }
                 Output::Read { partition, why } => {
                     tracing::warn!(partition, ?why, "the partition is read again from its beginning");
-                    engine.to_read.insert(partition);
+                    engine.to_read.insert(partition, Begin::First);
+                    self.metrics.rebuild(&why);
                 }
                 Output::Problem(problem) => {
-                    self.metrics.problem();
-                    let position = problem.position.map(|(source, position)| format!("{source}/{position}"));
-                    tracing::warn!(
-                        partition = problem.partition,
-                        offset = problem.offset,
-                        position,
-                        "{}",
-                        problem.kind
-                    );
+                    self.metrics.problem(&problem.kind);
+                    engine.reports.take(&problem);
                 }
             }
         }
@@ -167,9 +203,10 @@ impl Engine {
         self.by_channel.insert(channel, number);
     }
 
-    fn tell(&mut self, channel: Channel, event: Event) {
-        let Some(number) = self.by_channel.get(&channel).copied() else { return };
-        let Some(feed) = self.feeds.get_mut(&number) else { return };
+    /// Whether that was too much for the channel's queue.
+    fn tell(&mut self, channel: Channel, event: Event) -> bool {
+        let Some(number) = self.by_channel.get(&channel).copied() else { return false };
+        let Some(feed) = self.feeds.get_mut(&number) else { return false };
         match event {
             Event::Push(message) => {
                 feed.opened |= matches!(message.push, Push::ClientInit { .. } | Push::GatewayInit { .. });
@@ -188,10 +225,11 @@ impl Engine {
                 feed.over = true;
             }
         }
+        let overflows = !feed.over && feed.queue.len() > QUEUE_MAX;
         if feed.over {
             self.by_channel.remove(&channel);
             feed.channel = None;
-        } else if feed.queue.len() > QUEUE_MAX {
+        } else if overflows {
             feed.lapsed = true;
             // It rests on the token that it was let in with, whatever its row names by then.
             feed.subscriber = feed.subscriber.again_with(self.replica.channel_token(channel));
@@ -201,6 +239,7 @@ impl Engine {
             self.replica.unsubscribe(channel);
         }
         feed.news.notify_one();
+        overflows
     }
 
     pub(super) fn next(&mut self, number: u64) -> Next {

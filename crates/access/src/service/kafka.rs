@@ -1,6 +1,7 @@
 //! The two consumers: changes, of the partitions that are this instance's, and progress, all of it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Offset;
@@ -9,11 +10,12 @@ use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::config::{Assignment, Config};
-use super::engine::Shared;
+use super::engine::{Begin, Shared};
 use super::error::{ConnectError, kafka};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,9 +24,49 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
     topic: String,
+    /// Where partitions end, as the consumer was last told with what it fetched.
+    ends: Mutex<BTreeMap<u32, End>>,
 }
 
-impl ClientContext for Context {}
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    offset: i64,
+    /// This offset is the end, as far as a reader can come: markers of Kafka's transactions stand behind the last record.
+    read: Option<i64>,
+}
+
+impl Context {
+    /// A partition was read to its end.
+    pub(super) fn read_to_end(&self, partition: u32) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = ends.entry(partition).or_default();
+        end.read = Some(end.offset);
+    }
+
+    /// How many offsets a partition has that were not read.
+    pub(super) fn lag(&self, partition: u32, read_to: i64) -> i64 {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = ends.get(&partition).copied().unwrap_or_default();
+        match end.read {
+            Some(read) if read >= end.offset => 0,
+            Some(_) | None => end.offset.saturating_sub(read_to).max(0),
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, partition) in &topic.partitions {
+            // Of a reader of committed records it is the last stable offset.
+            let offset = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+            if let Ok(number) = u32::try_from(*number) {
+                ends.entry(number).or_default().offset = offset;
+            }
+        }
+    }
+}
 
 impl ConsumerContext for Context {
     /// Called from `poll`, on the reader's thread.
@@ -36,8 +78,8 @@ impl ConsumerContext for Context {
                 let mut engine = self.shared.lock();
                 for partition in &partitions {
                     engine.replica.assign(*partition, super::now());
-                    // Read from where it begins, once it is known where it ends.
-                    engine.to_read.insert(*partition);
+                    // Read from where it is gone on with, once it is known where it ends.
+                    engine.to_read.insert(*partition, Begin::Kept);
                 }
                 self.shared.hand_out(&mut engine);
                 drop(engine);
@@ -49,6 +91,8 @@ impl ConsumerContext for Context {
                 for partition in &partitions {
                     engine.replica.revoke(*partition, super::now());
                     engine.to_read.remove(partition);
+                    engine.catch_up.revoke(*partition);
+                    self.shared.metrics.forget(*partition);
                 }
                 self.shared.hand_out(&mut engine);
                 drop(engine);
@@ -101,7 +145,9 @@ pub(super) fn changes(config: &Config, shared: &Arc<Shared>) -> Result<BaseConsu
     let mut client = base(config);
     let isolation = if config.kafka.read_uncommitted { "read_uncommitted" } else { "read_committed" };
     client.set("isolation.level", isolation).set("queued.max.messages.kbytes", "65536");
-    let context = Context { shared: Arc::clone(shared), topic: config.kafka.topic.clone() };
+    client.set("statistics.interval.ms", "1000");
+    let (topic, ends) = (config.kafka.topic.clone(), Mutex::default());
+    let context = Context { shared: Arc::clone(shared), topic, ends };
     BaseConsumer::from_config_and_context(&client, context).map_err(kafka("setting up a consumer"))
 }
 
@@ -124,7 +170,7 @@ pub(super) fn begin(
     let mut engine = shared.lock();
     for partition in &wanted {
         engine.replica.assign(*partition, super::now());
-        engine.to_read.insert(*partition);
+        engine.to_read.insert(*partition, Begin::Kept);
     }
     shared.hand_out(&mut engine);
     drop(engine);
@@ -153,6 +199,12 @@ pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: 
         Ok(count) if count > 0 => Ok(count),
         _ => Err(ConnectError::NoTopic(topic.to_owned())),
     }
+}
+
+/// The first offset that the partition still has. Blocks for a while.
+pub(super) fn first(consumer: &BaseConsumer<Context>, topic: &str, partition: u32) -> KafkaResult<i64> {
+    let number = i32::try_from(partition).unwrap_or(i32::MAX);
+    consumer.fetch_watermarks(topic, number, TIMEOUT).map(|(first, _)| first)
 }
 
 /// The offset behind the last record that this consumer can get now. Blocks for a while.

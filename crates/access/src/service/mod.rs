@@ -16,18 +16,26 @@
 )]
 
 mod access;
+mod checkpoint;
 mod config;
 mod engine;
 mod error;
+mod http;
 mod kafka;
-mod metrics;
+pub mod metrics;
 mod reader;
 mod registry;
+mod reports;
 
-pub use access::{Access, Channel, EndedFlows, Health, Notice};
-pub use config::{AccessConfig, Assignment, Config, KafkaConfig, OnStale, RegistryConfig};
+pub use crate::health::Health;
+pub use access::{Access, Channel, EndedFlows, Notice};
+pub use config::{
+    AccessConfig, Assignment, CheckpointConfig, Config, HttpConfig, KafkaConfig, OnStale, RegistryConfig,
+};
 pub use error::ConnectError;
 pub use metrics::Metrics;
+pub use reader::CATCHING_UP;
+pub use reports::Report;
 
 /// Microseconds since 1970, by this machine's clock.
 pub(crate) fn now() -> crate::rows::Micros {

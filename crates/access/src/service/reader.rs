@@ -13,13 +13,15 @@ use penstock_wire::header::{CONTROL_HEADER_NAME, HEADER_NAME};
 use penstock_wire::progress::Progress;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
-use super::engine::Shared;
+use super::checkpoint::Keeper;
+use super::engine::{Begin, Shared};
 use super::kafka::{self, Context};
 use super::now;
 use super::registry::{Answer, Registry};
+use crate::catch_up::CaughtUp;
 use crate::replica::{RawRecord, UnknownSchema};
 
 /// The longest time without a look at the clock.
@@ -30,6 +32,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 const TOLD_EVERY: Duration = Duration::from_secs(2);
+/// Target of the log lines that a program with a progress bar leaves out.
+pub const CATCHING_UP: &str = "penstock_access::catching_up";
 const REGISTRY_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct Reader {
@@ -38,6 +42,7 @@ pub(super) struct Reader {
     pub(super) progress: BaseConsumer,
     pub(super) registry: Registry,
     pub(super) topic: String,
+    pub(super) keeper: Option<Keeper>,
     /// Where partitions ended when they were begun.
     pub(super) ends: BTreeMap<u32, i64>,
     pub(super) progress_schemas: BTreeMap<u32, Option<WriterSchema>>,
@@ -53,31 +58,71 @@ impl Reader {
         while !self.shared.lock().stopped {
             self.begin_partitions();
             self.read_changes();
+            self.shared.metrics.read(self.records);
             self.read_progress();
             self.shared.with(|replica, now| replica.handle_time(now));
             self.count();
+            if let Some(keeper) = &mut self.keeper {
+                keeper.keep_due(&self.shared);
+            }
         }
         self.commit(CommitMode::Sync);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.close(&self.shared);
+        }
     }
 
     /// Begins to read where the replica wants to begin.
     fn begin_partitions(&mut self) {
-        let wanted: Vec<u32> = self.shared.lock().to_read.iter().copied().collect();
-        for partition in wanted {
-            let begun = kafka::end(&self.changes, &self.topic, partition).and_then(|end| {
-                let number = i32::try_from(partition).unwrap_or(i32::MAX);
-                self.changes.seek(&self.topic, number, Offset::Beginning, SEEK_TIMEOUT)?;
-                Ok(end)
-            });
-            match begun {
-                Ok(end) => {
-                    self.ends.insert(partition, end);
-                    self.shared.lock().to_read.remove(&partition);
-                }
-                // A partition that was only just assigned cannot be sought in yet.
-                Err(error) => tracing::debug!(partition, %error, "the partition cannot be begun yet"),
+        let wanted: Vec<(u32, Begin)> = self.shared.lock().to_read.iter().map(|(of, begin)| (*of, *begin)).collect();
+        for (partition, begin) in wanted {
+            // A partition that was only just assigned cannot be sought in yet.
+            if let Err(error) = self.begin_partition(partition, begin) {
+                tracing::debug!(partition, %error, "the partition cannot be begun yet");
             }
         }
+    }
+
+    fn begin_partition(&mut self, partition: u32, begin: Begin) -> KafkaResult<()> {
+        let end = kafka::end(&self.changes, &self.topic, partition)?;
+        let first = kafka::first(&self.changes, &self.topic, partition)?;
+        let begin = match begin {
+            Begin::Kept => self.resume(partition, first, end),
+            Begin::First | Begin::At(_) => begin,
+        };
+        let (from, offset) = match begin {
+            Begin::At(offset) => (offset, Offset::Offset(offset)),
+            Begin::First | Begin::Kept => (first, Offset::Beginning),
+        };
+        self.shared.lock().to_read.insert(partition, begin);
+        self.changes.seek(&self.topic, i32::try_from(partition).unwrap_or(i32::MAX), offset, SEEK_TIMEOUT)?;
+        self.ends.insert(partition, end);
+        let mut engine = self.shared.lock();
+        engine.to_read.remove(&partition);
+        engine.catch_up.begin(partition, from, end, now());
+        Ok(())
+    }
+
+    /// Gives the replica what was kept of a partition, if it fits, and says where it is gone on with.
+    fn resume(&mut self, partition: u32, first: i64, end: i64) -> Begin {
+        let Some(checkpoint) = self.keeper.as_mut().and_then(|keeper| keeper.load(partition)) else {
+            return Begin::First;
+        };
+        let offset = checkpoint.point.offset();
+        if !(first..=end).contains(&offset) {
+            // Kafka would put a reader anywhere else without a word.
+            tracing::warn!(
+                partition,
+                offset,
+                first,
+                end,
+                "the checkpoint is discarded, the topic has no such offset: the partition is read from its beginning"
+            );
+            return Begin::First;
+        }
+        tracing::info!(partition, offset, end, accounts = checkpoint.accounts.len(), "going on from a checkpoint");
+        self.shared.with(|replica, now| replica.resume(checkpoint.point, checkpoint.accounts, now));
+        Begin::At(offset)
     }
 
     fn read_changes(&mut self) {
@@ -94,10 +139,12 @@ impl Reader {
                 }
                 Err(KafkaError::PartitionEOF(partition)) => {
                     let partition = u32::try_from(partition).unwrap_or(u32::MAX);
-                    let begun = !shared.lock().to_read.contains(&partition);
+                    let begun = !shared.lock().to_read.contains_key(&partition);
                     if let Some(end) = self.ends.remove(&partition).filter(|_| begun) {
                         shared.with(|replica, now| replica.handle_end(partition, end, now));
+                        shared.lock().catch_up.advance(partition, end);
                     }
+                    self.changes.context().read_to_end(partition);
                 }
                 Err(error) => tracing::warn!(%error, "reading changes"),
             }
@@ -109,7 +156,8 @@ impl Reader {
             let Some(polled) = self.progress.poll(Duration::ZERO) else { return };
             match polled {
                 Ok(message) => {
-                    let progress = read(&message, &self.registry, &mut self.progress_schemas);
+                    let tick = || self.shared.with(|replica, now| replica.handle_time(now));
+                    let progress = read(&message, &self.registry, &mut self.progress_schemas, tick);
                     match progress {
                         Ok(progress) => self.shared.with(|replica, now| replica.handle_progress(&progress, now)),
                         Err(reason) => {
@@ -132,34 +180,20 @@ impl Reader {
         }
         self.counted = Instant::now();
         let metrics = &self.shared.metrics;
-        metrics.records.inc_by(self.records.saturating_sub(metrics.records.get()));
         let engine = self.shared.lock();
-        let (mut rebuilding, mut behind) = (0, 0);
         for partition in engine.replica.assigned() {
             let Some(reading) = engine.replica.reading(partition) else { continue };
-            let number = i32::try_from(partition).unwrap_or(i32::MAX);
-            // As librdkafka remembers it from its last fetch: nothing is asked.
-            let high = self.changes.fetch_watermarks(&self.topic, number, Duration::ZERO).map_or(0, |(_, high)| high);
-            let lag = high.saturating_sub(reading.read_to()).max(0);
-            metrics.lag_records.with_label_values(&[&partition.to_string()]).set(lag);
-            behind += if reading.is_live() { 0 } else { lag };
-            rebuilding += i64::from(!reading.is_live());
+            metrics.lag(partition, self.changes.context().lag(partition, reading.read_to()));
         }
-        let now = now();
-        let mut unavailable = 0;
-        let mut accounts = 0;
-        for account in engine.replica.accounts() {
-            accounts += 1;
-            unavailable += i64::from(engine.replica.doubt(account.id(), now).is_some());
-        }
-        metrics.rebuilding.set(rebuilding);
-        metrics.accounts.set(accounts);
-        metrics.stale.set(unavailable);
-        metrics.channels.set(i64::try_from(engine.replica.channels()).unwrap_or(i64::MAX));
+        let catching_up = engine.catch_up.figures(now());
         drop(engine);
-        if rebuilding > 0 && self.told.elapsed() >= TOLD_EVERY {
+        self.shared.health();
+        if let Some(figures) = catching_up.filter(|_| self.told.elapsed() >= TOLD_EVERY) {
             self.told = Instant::now();
-            tracing::info!(records = self.records, partitions = rebuilding, behind, "rebuilding");
+            let CaughtUp { partitions, records, percent, rate, left } = figures;
+            let (percent, rate) = (percent.round() as u64, rate.round() as u64);
+            let left_s = left.map(|left| left.as_secs());
+            tracing::info!(target: CATCHING_UP, partitions, records, percent, rate, left_s, "reading what is in the topic");
         }
     }
 
@@ -200,12 +234,16 @@ fn take(shared: &Shared, registry: &Registry, message: &BorrowedMessage<'_>) {
     loop {
         let mut engine = shared.lock();
         // It was read before the partition is begun again.
-        if engine.stopped || engine.to_read.contains(&partition) {
+        if engine.stopped || engine.to_read.contains_key(&partition) {
             return;
         }
         let now = now();
         let taken = engine.replica.handle_record(&record, now);
         shared.hand_out_timed(&mut engine, record.timestamp_ms, now);
+        if taken.is_ok() {
+            engine.catch_up.count();
+            engine.catch_up.advance(partition, record.offset.saturating_add(1));
+        }
         drop(engine);
         match taken {
             Ok(()) => return,
@@ -221,13 +259,14 @@ fn take(shared: &Shared, registry: &Registry, message: &BorrowedMessage<'_>) {
 /// A schema, or that there is none; nothing where the registry is away.
 #[expect(clippy::option_option, reason = "no answer, and the answer that there is none")]
 fn ask(shared: &Shared, registry: &Registry, id: u32) -> Option<Option<String>> {
-    match registry.schema(id) {
+    // What is not known any more is told.
+    let tick = || shared.with(|replica, now| replica.handle_time(now));
+    match registry.schema(id, tick) {
         Answer::Schema(schema) => Some(Some(schema)),
         Answer::Unknown => Some(None),
         Answer::Away(reason) => {
             tracing::warn!(schema = id, reason, "waiting for the schema registry");
-            // Time goes on: what is not known any more is told.
-            shared.with(|replica, now| replica.handle_time(now));
+            tick();
             std::thread::sleep(REGISTRY_PAUSE);
             None
         }
@@ -238,10 +277,11 @@ fn read(
     message: &BorrowedMessage<'_>,
     registry: &Registry,
     schemas: &mut BTreeMap<u32, Option<WriterSchema>>,
+    tick: impl FnMut(),
 ) -> Result<Progress, String> {
     let (id, body) = framing::split(message.payload().unwrap_or_default()).map_err(|error| error.to_string())?;
     if let std::collections::btree_map::Entry::Vacant(vacant) = schemas.entry(id) {
-        match registry.schema(id) {
+        match registry.schema(id, tick) {
             Answer::Schema(schema) => vacant.insert(WriterSchema::parse(&schema).ok()),
             Answer::Unknown => vacant.insert(None),
             Answer::Away(reason) => return Err(reason),

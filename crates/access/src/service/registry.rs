@@ -10,6 +10,7 @@ use super::config::RegistryConfig;
 use super::error::ConnectError;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(100);
 
 /// A client of one registry, for a thread that may wait.
 #[derive(Debug)]
@@ -39,9 +40,18 @@ impl Registry {
         Ok(Self { settings, runtime: runtime.map_err(ConnectError::Thread)? })
     }
 
-    /// Asks once. Blocks for 5 s at most.
-    pub(super) fn schema(&self, id: u32) -> Answer {
-        match self.runtime.block_on(get_schema_by_id(id, &self.settings)) {
+    /// Asks once. Blocks for 5 s at most, and does `meanwhile` every [`TICK`]: time goes on.
+    pub(super) fn schema(&self, id: u32, mut meanwhile: impl FnMut()) -> Answer {
+        let asked = async {
+            let mut answer = std::pin::pin!(get_schema_by_id(id, &self.settings));
+            loop {
+                match tokio::time::timeout(TICK, &mut answer).await {
+                    Ok(answer) => return answer,
+                    Err(_) => meanwhile(),
+                }
+            }
+        };
+        match self.runtime.block_on(asked) {
             Ok(registered) => Answer::Schema(registered.schema),
             Err(error) => {
                 // The client tells the status only in its text.

@@ -8,6 +8,7 @@ mod flows;
 mod history;
 mod knowledge;
 mod oracle;
+mod parents;
 mod questions;
 mod random;
 mod reference;
