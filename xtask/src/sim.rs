@@ -1,7 +1,6 @@
 //! `cargo xtask sim`: histories of the real bridge and the real reader in a world that is made up, and fails, as a seed says.
 //!
-//! What runs is the test target `sim` of `penstock-core`, with optimisation; what it knows of guarantees stands there. This
-//! only builds it, hands over which seeds, and plants bugs ([`planted`]).
+//! What runs is the test target `sim` of `penstock-core`; what it knows of guarantees stands there. This only builds it, hands over which seeds, and plants bugs ([`planted`]).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -60,7 +59,7 @@ fn target() -> PathBuf {
 /// Builds the simulation of a workspace; where it is. `lock`: whether its lock file may be brought up to date.
 fn build(workspace: &Path, lock: &str) -> anyhow::Result<PathBuf> {
     let mut command = binary::cargo();
-    command.current_dir(workspace).args(["test", "--no-run", lock, "--profile", "sim"]);
+    command.current_dir(workspace).args(["test", "--no-run", lock]);
     command.args(["--package", "penstock-core", "--test", "sim", "--message-format", "json-render-diagnostics"]);
     let output = command.arg("--target-dir").arg(target()).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.context("starting cargo")?;

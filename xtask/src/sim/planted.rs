@@ -42,6 +42,8 @@ enum Found {
     /// Something failed, and names none of its guarantees.
     Otherwise(u64, String),
     No,
+    /// It could not be planted, or what it was planted into does not build.
+    Unplanted(String),
 }
 
 /// Plants one after the other.
@@ -55,7 +57,7 @@ pub fn run(only: Option<&str>, from: u64, seeds: u64, as_json: bool) -> anyhow::
     for (index, bug) in bugs.into_iter().enumerate() {
         let began = Instant::now();
         say::line(format!("[{}/{count}] {}: {}", index + 1, bug.name, bug.what));
-        let found = plant(&bug, &copy, from, seeds)?;
+        let found = plant(&bug, &copy, from, seeds).unwrap_or_else(|error| Found::Unplanted(format!("{error:#}")));
         say::line(format!("        {} ({})", tell(&found), say::duration(began.elapsed())));
         outcomes.push(Outcome { bug, found, took: began.elapsed() });
     }
@@ -118,7 +120,10 @@ fn refresh(copy: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&manifest).with_context(|| format!("reading {}", manifest.display()))?;
     let version = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
     ensure!(text.contains(version), "{} has no {version}", manifest.display());
-    write(&copy.join("Cargo.toml"), text.replacen(version, "version = \"0.0.0-planted\"", 1).as_bytes())
+    let text = text.replacen(version, "version = \"0.0.0-planted\"", 1);
+    // What is built once for each bug is not worth optimising.
+    let text = text.replace("opt-level = 2", "opt-level = 0");
+    write(&copy.join("Cargo.toml"), text.as_bytes())
 }
 
 fn mirror(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -164,6 +169,7 @@ fn tell(found: &Found) -> String {
         Found::By(seed, what) => format!("found by seed {seed}: {}", short(what)),
         Found::Otherwise(seed, what) => format!("NOT NAMED, seed {seed}: {}", short(what)),
         Found::No => "NOT FOUND".to_owned(),
+        Found::Unplanted(why) => format!("NOT PLANTED: {why}"),
     }
 }
 
@@ -174,6 +180,7 @@ fn to_json(outcomes: &[Outcome], seeds: u64) -> serde_json::Value {
             let (seed, what) = match found {
                 Found::By(seed, what) | Found::Otherwise(seed, what) => (Some(seed), Some(what)),
                 Found::No => (None, None),
+                Found::Unplanted(why) => (None, Some(why)),
             };
             let is_found = matches!(found, Found::By(..));
             json!({ "name": bug.name, "found": is_found, "seed": seed, "what": what, "seconds": took.as_secs() })

@@ -13,9 +13,9 @@ pub const PARTITIONS: usize = 3;
 /// The place of progress; those before it are the change topic's partitions.
 pub const PROGRESS: usize = PARTITIONS;
 /// The change topic's `min.compaction.lag.ms`, in microseconds.
-pub const COMPACTION_LAG_US: i64 = 40_000_000;
+pub const COMPACTION_LAG_US: i64 = 12_000_000;
 /// The topics' `delete.retention.ms`, in microseconds.
-pub const RETENTION_US: i64 = 40_000_000;
+pub const RETENTION_US: i64 = 12_000_000;
 
 /// A record in Kafka's parts.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,6 +19,9 @@ const STEPS_MAX: u64 = 1500;
 /// After this many steps without a fault everything has come to rest.
 const CALM_ROUNDS_MAX: usize = 4000;
 
+/// The reader that falls behind.
+const SLOW: usize = 2;
+
 /// What came of a run in which everything held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -99,17 +102,17 @@ const EVENTS: [(Happens, usize); 21] = [
     (Marker, 150),
     (Arrive, 20),
     (Read, 80),
-    (Kill, 5),
+    (Kill, 8),
     (Pause, 4),
     (Disconnect, 4),
     (ServerTimeout, 3),
     (ForgetMarkers, 6),
     (TransactionTimeout, 2),
-    (Compact, 8),
+    (Compact, 14),
     (RestartReader, 5),
     (SaveReader, 6),
-    (Reload, 4),
-    (Jump, 4),
+    (Reload, 12),
+    (Jump, 6),
 ];
 
 impl World {
@@ -187,9 +190,11 @@ impl World {
             }
             Send => self.send(node),
             Receive => self.receive(node),
-            Bridge => (0..5).for_each(|_| self.nodes[node].step(&mut self.outside)),
+            Bridge => (0..9).for_each(|_| self.nodes[node].step(&mut self.outside)),
             Marker => outside.write_marker(),
             Arrive => self.arrive(),
+            // The last one is slow.
+            Read if reader == SLOW && outside.random.permille(850) => {}
             Read => self.readers[reader].step(outside),
             Kill => self.kill(node),
             Pause => self.pause(node),
