@@ -328,6 +328,7 @@ fn metric(access: &Access, name: &str) -> i64 {
 #[test]
 fn a_bridge_that_stands_still_is_noticed_and_one_that_goes_on_is_believed_again() {
     const STALE_AFTER: Duration = Duration::from_secs(3);
+    const UNAVAILABLE: &str = "penstock_access_accounts_unavailable{reason=\"stale\"}";
     let (scene, runtime) = (scene(), runtime());
     scene.sql(GATEWAY_TOKEN);
     scene.sql(&insert_flow("f01", "f1", "b01"));
@@ -340,7 +341,7 @@ fn a_bridge_that_stands_still_is_noticed_and_one_that_goes_on_is_believed_again(
     crate::reader::each_message(&scene.world.bootstrap, &scene.world.topic, "read_committed", |_| records += 1);
     wait("the metrics to be counted", PATIENCE, || metric(&access, "penstock_access_records_total") == records)
         .expect("counted");
-    assert_eq!(metric(&access, "penstock_access_accounts_unavailable"), 0);
+    assert_eq!(metric(&access, UNAVAILABLE), 0);
     scene.bridge.signal("STOP");
     let stopped = Instant::now();
     let stale = next(&runtime, &mut client);
@@ -350,8 +351,7 @@ fn a_bridge_that_stands_still_is_noticed_and_one_that_goes_on_is_believed_again(
     for resource in RESOURCES {
         assert_eq!(authorize(&access, resource), Answer::Unavailable { reason: Reason::Stale });
     }
-    wait("the metric to move", PATIENCE, || metric(&access, "penstock_access_accounts_unavailable") == 1)
-        .expect("it moves");
+    wait("the metric to move", PATIENCE, || metric(&access, UNAVAILABLE) == 1).expect("it moves");
     scene.bridge.signal("CONT");
     let fresh = next(&runtime, &mut client);
     assert!(matches!(fresh, Push::Fresh { .. }), "{fresh:?}");
@@ -359,8 +359,7 @@ fn a_bridge_that_stands_still_is_noticed_and_one_that_goes_on_is_believed_again(
     assert!(matches!(authorize(&access, RESOURCES[0]), Answer::Ok { .. }));
     let health = access.health();
     assert!(health.is_ready() && health.accounts == 1 && health.rebuilding == 0, "{health:?}");
-    wait("the metric to move", PATIENCE, || metric(&access, "penstock_access_accounts_unavailable") == 0)
-        .expect("it moves");
+    wait("the metric to move", PATIENCE, || metric(&access, UNAVAILABLE) == 0).expect("it moves");
     assert_eq!(metric(&access, "penstock_access_records_total"), records, "nothing was read again");
     // Nothing else was told.
     assert_eq!(heard_by_client(&scene, &runtime, &mut client), [""; 0]);

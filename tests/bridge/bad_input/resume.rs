@@ -79,7 +79,7 @@ fn slot_that_somebody_else_made_stops_the_first_start() {
 
 #[test]
 fn progress_without_slot_stops() {
-    let words = ["progress without slot", "penstock setup", "load it again"];
+    let words = ["progress without slot", "penstock run --accept-gap", "read again"];
     harmed(|scene, _| drop_slot(scene), &words);
 }
 

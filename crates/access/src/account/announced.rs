@@ -9,8 +9,8 @@ use crate::limits::CONFIRM_LENIENCY_US;
 use crate::rows::Micros;
 
 impl Account {
-    /// Authorises a flow on its gateway before its row comes. False, and nothing happens: the id is known already, or
-    /// nothing new may be granted now.
+    /// Authorises a flow on its gateway before its row comes. False, and nothing happens: the id is known already,
+    /// nothing new may be granted now, or nothing grants it.
     pub fn announce(&mut self, flow: &NewFlow, now: Micros) -> bool {
         self.handle_time(now);
         if self.mode() != Mode::Granting || flow.account_id != self.id {
@@ -20,7 +20,8 @@ impl Account {
         let until = knowledge::second_at_or_after(Micros(self.clock.0.saturating_add(within_us)));
         let announced = self.state.announce(flow, until, &mut self.touched);
         self.compare_touched(self.clock, None);
-        announced
+        // What nothing grants has ended at once.
+        announced && self.state.flows.row(flow.id).is_some()
     }
 
     /// Ends an announced flow whose row will not come. One whose row has come goes with that.

@@ -114,6 +114,13 @@ impl Replica {
         Self { common, schemas: Written::new(names), shares: BTreeMap::new() }
     }
 
+    /// One that is set up like this one, and to which nothing is assigned.
+    pub fn blank(&self) -> Self {
+        let Common { options, partition, partitions, names, .. } = &self.common;
+        let (account, partition, names, partitions) = (**options, *partition, names.clone(), *partitions);
+        Self::new(Options { account, partition, names, partitions })
+    }
+
     /// The partition is this instance's: its records come from its first one on.
     pub fn assign(&mut self, partition: u32, now: Micros) {
         let share = self.shares.entry(partition).or_insert_with(|| Share::new(partition));

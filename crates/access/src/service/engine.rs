@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -104,8 +104,14 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Engine> {
-        // A panic under the lock has ended the reader's thread: then freshness ends, and with it every grant.
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        self.engine.lock().unwrap_or_else(|poisoned| {
+            // A panic has left something half done. Nothing that is known can be relied on any more, in whichever thread it was.
+            let mut engine = poisoned.into_inner();
+            engine.forget_everything();
+            self.has_ended.store(true, Ordering::Relaxed);
+            self.engine.clear_poison();
+            engine
+        })
     }
 
     /// Does something with the replica, and hands out what follows.
@@ -263,6 +269,14 @@ impl Engine {
         let Some(channel) = self.feeds.remove(&number).and_then(|feed| feed.channel) else { return };
         self.by_channel.remove(&channel);
         self.replica.unsubscribe(channel);
+    }
+
+    /// Nothing is known any more, and nothing more comes.
+    fn forget_everything(&mut self) {
+        self.replica = self.replica.blank();
+        self.to_read.clear();
+        self.by_channel.clear();
+        self.stop();
     }
 
     /// Nothing more comes.

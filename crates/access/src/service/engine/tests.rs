@@ -47,7 +47,8 @@ fn problems_and_rebuilds_are_counted_by_their_kinds() {
     assert_counted(&shared, "rebuilds_total{why=\"topic_replaced\"} 0");
     shared.with(|replica, now| replica.handle_progress(&progress("one"), now));
     shared.with(|replica, now| replica.handle_progress(&progress("another"), now));
-    assert_counted(&shared, "problems_total{kind=\"no_entry\"} 1");
+    // Once by the old reading, and once by the new one, which is told what was heard last.
+    assert_counted(&shared, "problems_total{kind=\"no_entry\"} 2");
     assert_counted(&shared, "rebuilds_total{why=\"topic_replaced\"} 1");
     assert!(matches!(shared.lock().to_read.get(&0), Some(Begin::First)), "it is read again");
 }
@@ -70,4 +71,28 @@ fn a_channel_that_is_not_read_overflows_once_and_is_opened_anew() {
     let is_stale = |message: &Message| matches!(message.push, Push::Stale { reason: Reason::Rebuilding, .. });
     assert!(matches!(&next, Next::Message(message) if is_stale(message)), "{next:?}");
     assert_ne!(*shared.lock().by_channel.first_key_value().expect("it is open").0, first);
+}
+
+/// Half of what a transaction does may be done by then.
+#[test]
+fn behind_a_panic_nothing_is_known_and_every_channel_is_over() {
+    let shared = shared();
+    let (number, _) = shared.lock().open(None, Subscriber::Gateway { id: Uuid::nil(), token: None });
+    let reason = shared.with(|replica, now| replica.doubt("a", now));
+    assert_eq!(reason, Some(Reason::Rebuilding));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        shared.with(|_, _| panic!("in the middle of something"));
+    }));
+    assert!(panicked.is_err());
+    for _ in 0..2 {
+        let reason = shared.with(|replica, now| replica.doubt("a", now));
+        assert_eq!(reason, Some(Reason::NotAssigned));
+    }
+    assert!(shared.has_ended.load(Ordering::Relaxed));
+    let mut engine = shared.lock();
+    let mut next = std::iter::from_fn(|| match engine.next(number) {
+        Next::Over => None,
+        next => Some(next),
+    });
+    assert!(next.by_ref().take(10).count() < 10, "the channel ends");
 }
