@@ -72,7 +72,10 @@ enum Coordinator {
     Empty,
     Ongoing(BTreeSet<usize>),
     /// Markers that have to be written.
-    Ending { fate: Fate, places: BTreeSet<usize> },
+    Ending {
+        fate: Fate,
+        places: BTreeSet<usize>,
+    },
 }
 
 #[derive(Debug)]

@@ -118,7 +118,11 @@ impl Checker {
                         let seq = Seq(8 * (1 + event_index));
                         let position = Position { epoch: 1, commit_lsn: CommitLsn::new(commit.lsn), seq };
                         for partition in &mut self.partitions {
-                            partition.due.push(Due { position, what: What::Truncate { table: *table }, is_last: false });
+                            partition.due.push(Due {
+                                position,
+                                what: What::Truncate { table: *table },
+                                is_last: false,
+                            });
                         }
                         event_index += 1;
                     }
@@ -191,7 +195,7 @@ impl Checker {
             broken!(G2, "{position} of partition {place} follows {named}; what can be read before it is {before}");
         }
         partition.last = position;
-        if !is_extra && !partition.due.get(partition.next).is_some_and(|due| due.position == position) {
+        if !is_extra && partition.due.get(partition.next).is_none_or(|due| due.position != position) {
             self.place(position, place);
         }
         let partition = &mut self.partitions[place];

@@ -12,7 +12,11 @@
 //!
 //! It does not know sockets, librdkafka or tokio: the shell that drives the bridge here ([`bridge`], [`streaming`]) is a copy
 //! of the real one's order, not the real one.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "histories are run by threads; what they run is pure")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "histories are run by threads; what they run is pure"
+)]
 
 mod bridge;
 mod broker;

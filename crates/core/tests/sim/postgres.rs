@@ -168,11 +168,12 @@ impl Postgres {
     /// Whether a whole table can be had for oneself.
     pub fn is_untouched(&self, table: usize) -> bool {
         let is_locked = self.locks.values().any(|locked| *locked == table);
-        !is_locked && !self.hidden_events().any(|event| match event {
-            Event::Insert(of, _) | Event::Delete(of, _) | Event::Update(of, ..) => *of == table,
-            Event::Truncate(tables) => tables.contains(&table),
-            Event::Message(..) => false,
-        })
+        !is_locked
+            && !self.hidden_events().any(|event| match event {
+                Event::Insert(of, _) | Event::Delete(of, _) | Event::Update(of, ..) => *of == table,
+                Event::Truncate(tables) => tables.contains(&table),
+                Event::Message(..) => false,
+            })
     }
 
     /// Locks a table against TRUNCATE; `None` while somebody who emptied it is about to become visible.

@@ -35,7 +35,19 @@ fn row(table: usize, number: usize, account_id: &str, random: &mut Random) -> Ro
         CLIENTS => {
             let (actor, token) = (some(uuid(ACTORS, number)), some(uuid(TOKENS, number)));
             let key = some(format!("key{}", random.below(1000)));
-            vec![id, account, actor, none.clone(), token, key, some("10.0.0.1"), none.clone(), some("1.4.0"), none, deleted]
+            vec![
+                id,
+                account,
+                actor,
+                none.clone(),
+                token,
+                key,
+                some("10.0.0.1"),
+                none.clone(),
+                some("1.4.0"),
+                none,
+                deleted,
+            ]
         }
         SITES => vec![id, account, some(format!("site{}", random.below(1000))), deleted],
         RESOURCES => {

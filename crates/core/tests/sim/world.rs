@@ -86,8 +86,8 @@ enum Happens {
 }
 
 use Happens::{
-    Arrive, Begin, Bridge, Commit, Compact, Disconnect, ForgetMarkers, Jump, Kill, Marker, OtherWal, Pause, Read, Receive,
-    Reload, RestartReader, Reveal, SaveReader, Send, ServerTimeout, TransactionTimeout,
+    Arrive, Begin, Bridge, Commit, Compact, Disconnect, ForgetMarkers, Jump, Kill, Marker, OtherWal, Pause, Read,
+    Receive, Reload, RestartReader, Reveal, SaveReader, Send, ServerTimeout, TransactionTimeout,
 };
 
 /// How often each happens, on the average.
@@ -353,7 +353,8 @@ impl World {
         let last = self.outside.postgres.flushed;
         for round in 0.. {
             if round > CALM_ROUNDS_MAX {
-                let (confirmed, streams) = (self.outside.postgres.slot.confirmed, self.nodes.iter().any(Node::is_streaming));
+                let (confirmed, streams) =
+                    (self.outside.postgres.slot.confirmed, self.nodes.iter().any(Node::is_streaming));
                 self.outside.checker.settled();
                 broken!(G7, "no rest: the slot is at {confirmed} of {last}, streaming {streams}");
             }
