@@ -2,8 +2,9 @@
 //!
 //! Progress says how far each partition has come; this is where the partition itself is asked. They differ only where a
 //! coordinator has forgotten partitions of a transaction (see [`super::witness`]): a partition then lacks what progress
-//! says it has, or has what progress does not know of. A record that compaction has removed is not lacking: it is gone for
-//! `read_uncommitted` readers as well, which an aborted one is not.
+//! says it has, or has what progress does not know of. What is gone for `read_uncommitted` readers as well was compacted, and
+//! is not lacking, if it was a tombstone. Any other last record of a source has no successor under its key that compaction
+//! could have kept instead: it was aborted, and compaction takes what was aborted before anything else.
 //!
 //! To be asked when every predecessor is fenced and nothing of ours is without an end. Blocks.
 
@@ -42,8 +43,9 @@ pub fn last_readable(
     for entry in claimed {
         readable.push(match number(entry).and_then(|partition| found.get(&partition)) {
             Some(last) => PartitionProgress { partition: entry.partition, ..*last },
-            None if holds(brokers, topic, source, entry)? => reader.before(entry)?,
-            None => *entry,
+            None if entry.next_offset == 0 => *entry,
+            None if entry.last.seq.is_tombstone() && !holds(brokers, topic, source, entry)? => *entry,
+            None => reader.before(entry)?,
         });
     }
     Ok(readable)

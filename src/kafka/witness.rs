@@ -10,6 +10,10 @@
 //! becomes readable. Every way in which the witness cannot see what it waits for has a bound, and then the session ends; only
 //! another source's open transaction has none of ours: the brokers end it by its own timeout.
 //!
+//! What is aborted is below the last stable offset as well. The brokers abort by the transaction's timeout at the earliest what
+//! the coordinator has forgotten, together with the producer's next transaction; so what is seen later than half of that after
+//! the commit has returned (the process stood still, or nobody answered) proves nothing, and the session ends.
+//!
 //! It has a thread and a reader of its own: the producer does not wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +44,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) ends: BTreeMap<Place, i64>,
+    /// When it had returned: the producer's next transaction began no sooner.
+    pub(super) since: Instant,
 }
 
 /// See the module's documentation.
@@ -110,6 +116,12 @@ impl Witness {
                 answered = Instant::now();
             }
             match seen {
+                Ok(None) if first.since.elapsed() > self.brokers.transaction_timeout / 2 => {
+                    let place = first.ends.keys().next().cloned();
+                    let (topic, partition) = place.unwrap_or_default();
+                    let _ = self.events.send(SinkEvent::Failed(SinkError::Unreadable { topic, partition }));
+                    return;
+                }
                 Ok(None) => {
                     unproven.pop_front();
                     (pause, asked_since) = (FIRST_PAUSE, Instant::now());
@@ -209,7 +221,7 @@ mod tests {
     }
 
     fn claim(end: i64) -> Claim {
-        Claim { ends: BTreeMap::from([((TOPIC.to_owned(), 0), end)]) }
+        Claim { ends: BTreeMap::from([((TOPIC.to_owned(), 0), end)]), since: Instant::now() }
     }
 
     /// A broker in this process: where its log ends, it ends for every reader.
@@ -233,6 +245,19 @@ mod tests {
         );
         assert!(unreadable, "{said:?}");
         assert!(heard.blocking_recv().is_none(), "the witness has ended");
+    }
+
+    /// By then the brokers may have aborted it, and that looks the same.
+    #[test]
+    fn what_is_seen_long_after_its_commit_is_not_taken_for_readable() {
+        let broker = broker();
+        let (claims, mut heard) = watching(broker.bootstrap_servers());
+        claims.send(claim(0)).unwrap();
+        assert!(matches!(heard.blocking_recv(), Some(SinkEvent::Readable)));
+        let since = Instant::now().checked_sub(TIMEOUT).expect("the machine runs for longer");
+        claims.send(Claim { since, ..claim(0) }).unwrap();
+        let said = heard.blocking_recv();
+        assert!(matches!(&said, Some(SinkEvent::Failed(SinkError::Unreadable { .. }))), "{said:?}");
     }
 
     #[test]

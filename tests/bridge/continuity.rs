@@ -90,11 +90,17 @@ fn a_slot_that_was_dropped_stops_and_what_is_missing_is_declared_and_loaded() {
     scene.sql(CHANGES);
     scene.sql(&format!("SELECT pg_drop_replication_slot('{}')", scene.world.slot()));
     scene.sql(CHANGES);
+    scene.sql("DELETE FROM items WHERE id = 11");
     let end = refused(&mut scene, &["progress without slot"]);
     // What is accepted is this gap, not any.
     let mut other = scene.world.spawn("run", &["--accept-gap", "0/1"], &scene.world.database);
     expect_last_words(&mut other, 1, &["progress without slot", &end]);
     accepted(&mut scene, &["--accept-gap", &end], 2);
+    // What was deleted in the gap vanishes with the reload's end, and not before.
+    let mut records = everything(&scene);
+    let ends_reload = |record: &Record| matches!(&record.content, Content::Control(control) if control.kind == ControlKind::ReloadEnd);
+    records.retain(|record| record.header.position.epoch == 1 || !ends_reload(record));
+    assert!(fold(&records, COLUMNS)["items"].keys().any(|row| row.starts_with("(11 ")));
     // Left in a service's command line, it does nothing.
     scene.bridge.signal("TERM");
     assert!(scene.bridge.wait(PATIENCE).success());

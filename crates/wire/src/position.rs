@@ -45,6 +45,11 @@ impl Seq {
         Self(8 * (1 + index) + part)
     }
 
+    /// Whether a tombstone stands here.
+    pub const fn is_tombstone(self) -> bool {
+        self.0 % 8 == 1
+    }
+
     /// Whether the record is what an account move or a change of key left: a row that was updated, not inserted.
     pub const fn is_arrival(self) -> bool {
         self.0 % 8 == 2

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_core::batch::{Batch, Record, Topic};
 use penstock_wire::control::ControlKind;
@@ -144,7 +144,8 @@ impl Worker<'_> {
         };
         let ends =
             ends.into_iter().map(|((topic, partition), end)| ((self.topics.name(topic).to_owned(), partition), end));
-        Claim { ends: ends.chain([((self.topics.progress.clone(), 0), progress_end)]).collect() }
+        let ends = ends.chain([((self.topics.progress.clone(), 0), progress_end)]).collect();
+        Claim { ends, since: Instant::now() }
     }
 
     fn produce(&mut self, mut batch: Batch) -> Result<(), SinkError> {
